@@ -8,11 +8,12 @@ from apiflask import HTTPError
 from flask import Response, render_template, request
 
 from softcart_assets.serving import screen
-from softcart_assets.serving.asking import Asking, Unavailable
+from softcart_assets.serving.asking import Asking
 from softcart_assets.serving.service import Service
 from softcart_assets.serving.tokens import TooManyUnknown
 from softcart_assets.web.app import App
 from softcart_assets.web.limits import Limits
+from softcart_assets.web.live import Unavailable
 from softcart_assets.web.problems import problem, refuse
 
 

@@ -21,6 +21,7 @@ import psycopg_pool
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.serving.desk import Desk
 from softcart_assets.serving.tokens import Token, prepare
+from softcart_assets.web.live import Unavailable
 
 _WAIT_SECONDS = 1.0
 """So long a request waits for a connection. A caller is on the line."""
@@ -75,10 +76,6 @@ CROSS JOIN (
 ) AS a
 CROSS JOIN told
 """
-
-
-class Unavailable(RuntimeError):
-    """The warehouse does not answer, or has nothing to answer with. The message is for people."""
 
 
 def statement(desk: Desk, by: str, *, noted: bool) -> str:

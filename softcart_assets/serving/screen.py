@@ -28,10 +28,10 @@ from flask import (
 from werkzeug.wrappers import Response as AnyResponse
 
 from softcart_assets.pages.kit import theme
-from softcart_assets.serving.asking import Answer, Unavailable
-from softcart_assets.serving.live import OpenPages, Ticker
+from softcart_assets.serving.asking import Answer
 from softcart_assets.serving.service import Service
 from softcart_assets.serving.tokens import SCOPES, Token, TooManyUnknown
+from softcart_assets.web.live import OpenPages, Ticker, Unavailable
 from softcart_assets.web.problems import refuse
 
 _HERE = Path(__file__).parent

@@ -27,10 +27,13 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-_POLICY = (
+POLICY = (
     "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; "
     "base-uri 'none'; img-src data:"
 )
+
+WITH_SCRIPTS = "; script-src 'self'; connect-src 'self'"
+"""What a page with scripts of our own is allowed besides."""
 
 
 class _Exact(DefaultJSONProvider):
@@ -64,9 +67,7 @@ class App(APIFlask):
         # elsewhere.
         bare: dict[str, Any] = {"static_folder": None, "docs_path": None}
         super().__init__(name, title=title, version="1", **bare)
-        self._policy = _POLICY
-        if scripts:
-            self._policy += "; script-src 'self'; connect-src 'self'"
+        self._policy = POLICY + (WITH_SCRIPTS if scripts else "")
         self.json = _Exact(self)
         self.config |= {
             "SECRET_KEY": secret,

@@ -16,7 +16,7 @@ import pytest
 from apiflask import HTTPError
 
 from softcart_assets.assembly import LINES
-from softcart_assets.serving import live, server, tokens
+from softcart_assets.serving import screen, server, tokens
 from softcart_assets.serving.app import create_app
 from softcart_assets.serving.asking import Answer
 from softcart_assets.serving.desk import NoDesk, find
@@ -26,6 +26,7 @@ from softcart_assets.serving.tokens import SCOPES, Token
 from softcart_assets.stack.server import StackError
 from softcart_assets.web.gunicorn import Masked
 from softcart_assets.web.limits import Limits, SharedMemory
+from softcart_assets.web.live import OpenPages
 
 _AT = "2026-03-01T10:00:00+00:00"
 _WINDOW = {"starts_at": _AT, "ends_at": _AT, "calls": 2, "call_seconds": 90, "sms": 1}
@@ -238,23 +239,22 @@ def test_tokens_that_are_made_up_cost_few_queries(
     assert status(made_up[0]) == 401
 
 
-def test_only_so_many_pages_stay_open(
-    app: Any, token: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pages = live.OpenPages()
-    ids = [f"{n}" for n in range(live.PAGES) for _ in range(live.PAGES_OF_A_TOKEN)]
-    for each in ids[: live.PAGES_OF_A_TOKEN]:
+def test_only_so_many_pages_stay_open(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = OpenPages(12, 4)
+    ids = [f"{n}" for n in range(12) for _ in range(4)]
+    for each in ids[:4]:
         pages.enter(each)
     with pytest.raises(HTTPError, match="Close one"):
         pages.enter("0")
-    for each in ids[live.PAGES_OF_A_TOKEN : live.PAGES]:
+    for each in ids[4:12]:
         pages.enter(each)
     with pytest.raises(HTTPError, match="--workers"):
         pages.enter("another")
     pages.leave("0")
     pages.enter("another")
 
-    monkeypatch.setattr(live, "PAGES_OF_A_TOKEN", 1)
+    monkeypatch.setattr(screen, "OpenPages", lambda: OpenPages(48, 1))
+    app = create_app(Asking(), Limits(), b"secret" * 8)  # type: ignore[arg-type]
     client = _logged_in(app, token)
     first = client.get("/people/7/events", buffered=False)
     assert first.status_code == 200

@@ -7,52 +7,55 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from softcart_assets.serving.asking import Unavailable
 from softcart_assets.web.problems import refuse
 
 EVERY_SECONDS = 0.5
-"""How often the positions are looked at."""
+"""How often the positions are looked at, unless a desk wants it otherwise."""
 HEARTBEAT_SECONDS = 2.0
 """A page that hears nothing for longer than this says so. Its age moves on, too."""
 
-PAGES = 48
-"""So many pages a process keeps open. Each takes a thread, and others are needed for the API."""
-PAGES_OF_A_TOKEN = 8
-"""So many of them are of one token. An open page asks more often than the token's limit allows."""
+
+class Unavailable(RuntimeError):
+    """The warehouse does not answer, or has nothing to answer with. The message is for people."""
 
 
 class OpenPages:
-    """Counts the pages that stay open at a process."""
+    """Counts the pages that stay open at a process.
 
-    def __init__(self) -> None:
+    `most`: so many may. Each takes a thread, and others are needed for all else. `each`: so many of
+    them are of one owner, such as a token. An open page asks more often than its limit allows.
+    """
+
+    def __init__(self, most: int = 48, each: int = 8) -> None:
+        self._most, self._each = most, each
         self._lock = threading.Lock()
         self._open = Counter[str]()
 
-    def enter(self, token_id: str) -> None:
-        """Count one more page of a token. Raises an `HTTPError` if there are too many."""
+    def enter(self, owner: str) -> None:
+        """Count one more page of an owner. Raises an `HTTPError` if there are too many."""
         with self._lock:
-            if self._open[token_id] >= PAGES_OF_A_TOKEN:
-                status, told = 429, "Too many pages of the token are open. Close one."
-            elif self._open.total() >= PAGES:
+            if self._open[owner] >= self._each:
+                status, told = 429, "Too many of your pages are open. Close one."
+            elif self._open.total() >= self._most:
                 status, told = 503, "Too many pages are open. `--workers` allows more."
             else:
-                self._open[token_id] += 1
+                self._open[owner] += 1
                 return
         raise refuse(status, told, headers={"Retry-After": "10"})
 
-    def leave(self, token_id: str) -> None:
+    def leave(self, owner: str) -> None:
         """A page was closed."""
         with self._lock:
-            self._open[token_id] -= 1
-            # Tokens come and go.
+            self._open[owner] -= 1
+            # Owners come and go.
             self._open = +self._open
 
 
 class Ticker:
     """Counts changes of what `look` returns, as long as somebody waits for them."""
 
-    def __init__(self, look: Callable[[], object]) -> None:
-        self._look = look
+    def __init__(self, look: Callable[[], object], every: float = EVERY_SECONDS) -> None:
+        self._look, self._every = look, every
         self._changed = threading.Condition()
         self._tick = 0
         self._waiting = 0
@@ -75,7 +78,7 @@ class Ticker:
         seen: object = None
         idle = 0
         while True:
-            time.sleep(EVERY_SECONDS)
+            time.sleep(self._every)
             try:
                 found = self._look()
             except Unavailable:
