@@ -10,6 +10,7 @@ from apiflask import HTTPError
 from flask import Response, render_template, request
 from werkzeug.exceptions import SecurityError
 
+from softcart_assets.inspire_app.api import routes as api_routes
 from softcart_assets.inspire_app.hooks import HookSettings, create_hooks
 from softcart_assets.inspire_app.pages import routes
 from softcart_assets.inspire_app.providers import Providers
@@ -57,6 +58,10 @@ def make(site: Site) -> App:
     hooks = create_hooks(lambda: _outbox(site), _hook_settings(site), site.clock)
     app.csrf.exempt(hooks)
     app.register_blueprint(hooks)
+    api = api_routes.routes(site)
+    app.register_blueprint(api)
+    # Who asks the API shows a token, which no browser sends by itself.
+    app.csrf.exempt(api)
     return app
 
 

@@ -20,7 +20,8 @@ _FIELDS: Final = {
     "strength": {"sets"},
     "yoga": {"style"},
 }
-_NUMBERS: Final = {"distance_m", "ascent_m", "average_watts", "pool_m"}
+ACTIVITIES: Final = tuple(_FIELDS)
+NUMBERS: Final = {"distance_m", "ascent_m", "average_watts", "pool_m"}
 
 
 class Origin(StrEnum):
@@ -96,7 +97,7 @@ class Workout:
 def _problem(activity: str, name: str, value: Any) -> str | None:
     if name not in _FIELDS.get(activity, ()):
         return "This activity does not have it."
-    if name in _NUMBERS:
+    if name in NUMBERS:
         is_good = isinstance(value, Decimal) and value.is_finite() and 0 <= value <= _LARGEST
         return None if is_good else "Give a number that is not negative."
     if name != "sets":

@@ -5,6 +5,7 @@ MySQL has further tables: passwords, links, tokens of applications. They are not
 copy of them ever leaves it.
 """
 
+from softcart_assets.lines.inspire.totals import ACTIVE_DAYS
 from softcart_assets.lines.model import NONE, PII, SENSITIVE, Column, Source, Table
 
 _UPDATED = Column("updated_at", NONE, "When the row last changed, UTC.")
@@ -304,6 +305,7 @@ INSPIRE_DOCS = Source(
             ),
         ),
     ),
+    totals=(ACTIVE_DAYS,),
 )
 
 INSPIRE_SESSIONS = Source(

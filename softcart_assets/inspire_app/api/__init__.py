@@ -1,0 +1,1 @@
+"""The API for other applications: JSON, with the token of a person."""
