@@ -11,6 +11,7 @@ from benchmarks import (
     demo,
     documents,
     incremental,
+    inspire,
     live,
     ods,
     pages,
@@ -19,8 +20,8 @@ from benchmarks import (
     shapes,
 )
 
-WHOLE = ("demo", "live")
-"""What runs the whole project, on servers of its own."""
+WHOLE = ("demo", "live", "inspire")
+"""What runs on servers of its own."""
 PARTS = {
     "copy": copy,
     "shapes": shapes,
@@ -68,6 +69,8 @@ def main() -> None:
         demo.run(sorted(map(float, arguments.scales.split(","))), keep=arguments.keep)
     if "live" in names:
         live.run(arguments.minutes)
+    if "inspire" in names:
+        inspire.run()
     if wanted := [PARTS[name] for name in names if name not in WHOLE]:
         with rig.servers() as servers:
             for benchmark in wanted:
