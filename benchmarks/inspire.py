@@ -17,6 +17,8 @@ import multiprocessing
 import os
 import random
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -39,13 +41,14 @@ from benchmarks.rig import Failed
 from seed_data.common.packages import database_of
 from softcart_assets.assembly import LINES
 from softcart_assets.connections import MongoConnection, staging
-from softcart_assets.ingestion.capture import stream
+from softcart_assets.ingestion.capture import Status, stream
 from softcart_assets.inspire_app import server, tokens
 from softcart_assets.inspire_app.sessions import start
 from softcart_assets.inspire_app.settings import Settings
 from softcart_assets.inspire_app.site import DOCUMENTS, Site, open_site
 from softcart_assets.inspire_app.storage.tokens import Tokens
 from softcart_assets.inspire_app.workouts import Workout
+from softcart_assets.lines.model import Source
 from softcart_assets.stack import Stack
 from softcart_assets.stack.server import free_port
 from softcart_assets.web.limits import Limits
@@ -54,6 +57,7 @@ PEOPLE, WORKOUTS = 400, 60
 RATES, SECONDS = (100, 200, 300, 400), 20
 GOAL_RATE, GOAL_SECONDS = 300, 0.1
 PROBES = 60
+SIGNING = 20
 _CLIENTS = 32
 _PASSWORD = "correct horse battery"
 _LINE = LINES.line("inspire")
@@ -148,7 +152,9 @@ def _paced(port: int, people: list[Someone], rate: int, seconds: float) -> list[
     """Send requests at a fixed rate, each when it is due."""
     chance = random.Random(rate)
     kinds = chance.choices([*MIX], [*MIX.values()], k=int(rate * seconds))
-    whom = [chance.choice(people) for _ in kinds]
+    # Who signs in has another session then, so these people do nothing else.
+    others, signing = people[:-SIGNING], people[-SIGNING:]
+    whom = [chance.choice(signing if kind == "sign in" else others) for kind in kinds]
     first = rate * 1_000
     begins = time.monotonic() + 0.5
     took: list[Answer] = []
@@ -222,10 +228,8 @@ def _run(at: datetime) -> Workout:
 def _served() -> Iterator[int]:
     """The application, as two processes. Its port."""
     port = free_port()
-    process = multiprocessing.get_context("spawn").Process(
-        target=server.serve, args=("127.0.0.1", port, 2)
-    )
-    process.start()
+    command = [Path(sys.executable).with_name("softcart"), "serve", "inspire", "--port", str(port)]
+    process = subprocess.Popen([*map(str, command), "--workers", "2"], stdout=subprocess.DEVNULL)
     try:
         ends = time.monotonic() + 60
         while True:
@@ -239,14 +243,24 @@ def _served() -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.join(20)
+        process.wait(20)
+
+
+def _follow(source: Source, documents: MongoConnection, lake: str) -> None:
+    """Follow the workouts, and say what keeps the stream from it."""
+
+    def told(status: Status) -> None:
+        if status.problem:
+            print(status.problem, file=sys.stderr)
+
+    stream(source, documents, staging(), lake, on_report=told)
 
 
 def _delays(site: Site, port: int, who: Someone, lake: str) -> list[float]:
     """How long it takes from the commit of a workout until an open page shows it."""
     process = multiprocessing.get_context("spawn").Process(
-        target=stream,
-        args=(_LINE.sources[1], MongoConnection.from_env(DOCUMENTS), staging(), lake),
+        target=_follow,
+        args=(_LINE.sources[1], MongoConnection.from_env(DOCUMENTS), lake),
     )
     process.start()
     events: list[tuple[float, str]] = []
@@ -289,8 +303,7 @@ def _read(
         while not is_over.is_set() and (line := answer.readline()):
             text = line.decode()
             if text.startswith("data: ") and text != shown:
-                if shown:
-                    note((time.monotonic(), text))
+                note((time.monotonic(), text))
                 shown = text
         connection.close()
         time.sleep(0.1)

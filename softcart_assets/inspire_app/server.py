@@ -12,7 +12,6 @@ from werkzeug.exceptions import SecurityError
 
 from softcart_assets.inspire_app.api import routes as api_routes
 from softcart_assets.inspire_app.hooks import HookSettings, create_hooks
-from softcart_assets.inspire_app.imports import MOST_BYTES
 from softcart_assets.inspire_app.pages import routes
 from softcart_assets.inspire_app.providers import Providers
 from softcart_assets.inspire_app.sender import Work, beside
@@ -63,8 +62,6 @@ def make(site: Site) -> App:
     app.register_blueprint(api)
     # Who asks the API shows a token, which no browser sends by itself.
     app.csrf.exempt(api)
-    # Before what looks for a value in the form, and so reads it.
-    app.before_request_funcs.setdefault(None, []).insert(0, _accept_files)
     return app
 
 
@@ -80,12 +77,6 @@ def _hook_settings(site: Site) -> HookSettings:
     providers, settings = Providers.from_env(), site.settings
     token = providers.token(settings.secret)
     return HookSettings(settings.secret, settings.url, token, providers.hook_token)
-
-
-def _accept_files() -> None:
-    """Files may be larger than anything else that is sent here."""
-    if request.endpoint in ("api.take", "pages.import_"):
-        request.max_content_length = MOST_BYTES + 100_000
 
 
 def _error(error: HTTPError) -> Response:

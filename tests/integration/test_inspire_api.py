@@ -300,7 +300,7 @@ def test_the_description_is_of_use_to_others(app: Fitness) -> None:
                 assert operation["security"]
 
 
-def test_people_make_tokens_and_import_files_on_their_pages(app: Fitness) -> None:
+def test_people_make_tokens_on_their_page(app: Fitness) -> None:
     person = app.person()
     page = person.post("/apps", name="My watch", scopes="workouts:read", days="30")
     token = re.search(r"inspire_[\w-]{43}", page.text)
@@ -318,10 +318,3 @@ def test_people_make_tokens_and_import_files_on_their_pages(app: Fitness) -> Non
     assert client.get(f"{API}/streak", headers=shown).status_code == 200
     person.post("/apps", end=found[1])
     problem(client.get(f"{API}/streak", headers=shown), 401)
-
-    assert person.post("/import", file=(io.BytesIO(b"x" * 300_000), "x.gpx")).status_code == 422
-    gpx = a_track(app, "<type>run</type>")
-    assert person.post("/import", file=(io.BytesIO(gpx), "x.gpx")).status_code == 303
-    assert "1 added." in person.get("/history").text
-    person.post("/import", file=(io.BytesIO(gpx), "x.gpx"))
-    assert "1 were there already." in person.get("/history").text

@@ -24,19 +24,21 @@ from softcart_assets.ingestion.capture.job import Job
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.ingestion.connectors.protocol import CannotListen
 from softcart_assets.ingestion.engine.tables import read_tables
-from softcart_assets.ingestion.errors import IngestionError, LoadsFailed, TableBusy
+from softcart_assets.ingestion.errors import IngestionError, LoadsFailed, MissingTable, TableBusy
 from softcart_assets.ingestion.request import LoadRequest, LoadResult
 
 _LISTEN_SECONDS = 1.0
 _EVERY_SECONDS = 0.25
 """Loads begin no sooner after one another. Each makes a file in the lake."""
 _BACKOFF_SECONDS = 0.5, 30.0
+_AGAIN_SECONDS = 10.0
+"""The pause before tables that failed are tried once more, unless they change before."""
 
 
 def repeat(job: Job, stopped: threading.Event, report: Callable[[], None]) -> None:
     """Load the captured tables whenever they change, until stopped.
 
-    A table that fails is tried again, less and less often. `report` is called about once a second.
+    A table that fails is tried again, and the others go on. `report` is called about once a second.
     Raises `TableBusy` if another stream follows the source already, and `CannotListen`.
     """
     shortest, longest = _BACKOFF_SECONDS
@@ -46,14 +48,18 @@ def repeat(job: Job, stopped: threading.Event, report: Callable[[], None]) -> No
             with _held(job, stopped, report, is_first=is_first) as listen:
                 is_first = False
                 # What happened before somebody listened is in the first load.
-                due: Collection[str] = job.captured
+                due, failed = {*job.captured}, set[str]()
                 while not stopped.is_set():
                     began = time.monotonic()
                     if due:
-                        _load(job, due, stopped, report)
+                        failed = (failed - due) | _load(job, due, stopped, report)
                         delay, job.status.problem = shortest, None
+                        again = began + _AGAIN_SECONDS
                         stopped.wait(began + _EVERY_SECONDS - time.monotonic())
-                    due = listen(_LISTEN_SECONDS)
+                    due = {*listen(_LISTEN_SECONDS)}
+                    # The others go on without a table that fails.
+                    if failed and time.monotonic() > again:
+                        due |= failed
                     job.status.heard_at, job.status.complete_at = time.monotonic(), time.time()
                     report()
         except Finished:
@@ -88,8 +94,8 @@ def _held(
 
 def _load(
     job: Job, names: Collection[str], stopped: threading.Event, report: Callable[[], None]
-) -> None:
-    """Load some tables. Models are not built meanwhile."""
+) -> set[str]:
+    """Load some tables. Models are not built meanwhile. Returns the tables that failed."""
     status = job.status
 
     def wait(why: str) -> None:
@@ -101,18 +107,21 @@ def _load(
         job.source, job.connection, job.staging, job.lake_uri, ask_after=None, tell=wait
     )
     tables = [table for table in job.source.tables if table.name in names]
-    began = time.time()
+    began, failures = time.time(), dict[str, Exception]()
     with raw_tables_shared(job, stopped, wait):
         try:
             for result in read_tables(request, tables):
                 _account(job, result)
         except LoadsFailed as failed:
-            status.tables |= {name: ("stale", str(e)) for name, e in failed.failures.items()}
-            raise
+            failures = dict(failed.failures)
+    for name, error in failures.items():
+        state = "missing" if isinstance(error, MissingTable) else "stale"
+        status.tables[name] = state, " ".join(str(error).split())
     status.complete_at = began
     status.flushes += 1
     status.flush_seconds = time.time() - began
     status.flush_seconds_in_all += status.flush_seconds
+    return {*failures}
 
 
 def _account(job: Job, result: LoadResult) -> None:

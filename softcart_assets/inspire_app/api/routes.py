@@ -54,6 +54,7 @@ def routes(site: Site) -> APIBlueprint:
     api = APIBlueprint("api", __name__, url_prefix="/api/v1", tag="Inspire")
     auth = _auth(site)
     views = _Views(site, auth)
+    api.url_value_preprocessor(_accept_files)
     api.after_request(_private)
 
     def route(
@@ -152,6 +153,12 @@ def _count(site: Site, key: str, per_minute: int) -> None:
             f"There may be {per_minute} of these a minute.",
             headers={"Retry-After": str(seconds)},
         )
+
+
+def _accept_files(endpoint: str | None, _: object) -> None:
+    """Files are larger than anything else that is sent here. Before anything reads the body."""
+    if endpoint == "api.take":
+        request.max_content_length = imports.MOST_BYTES + 100_000
 
 
 def _private(response: Response) -> Response:

@@ -1,47 +1,21 @@
-"""Other applications: files that they export, and tokens by which they act for somebody."""
+"""Other applications: the tokens by which they act for somebody."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any, Final
 
-from flask import flash, g, redirect, request, url_for
+from flask import g, redirect, request, url_for
 
-from softcart_assets.inspire_app import imports, tokens
+from softcart_assets.inspire_app import tokens
 from softcart_assets.inspire_app.pages.base import Base, page, signed_in
 from softcart_assets.inspire_app.storage.tokens import Tokens
-from softcart_assets.inspire_app.taking import take
-from softcart_assets.inspire_app.workouts import ACTIVITIES
 
 _DAYS: Final = ("30", "90", "365")
 
 
 class Apps(Base):
     """See the top of this module."""
-
-    @signed_in
-    def import_(self) -> Any:
-        """Take the workouts of a file."""
-        errors: dict[str, str] = {}
-        if request.method == "POST":
-            self.limit(f"import {g.me.id}", 10, by_address=False)
-            file, activity = request.files.get("file"), request.form.get("activity")
-            try:
-                taken = take(
-                    self.site,
-                    g.me,
-                    file.stream.read() if file else b"",
-                    activity if activity in ACTIVITIES else None,
-                )
-            except imports.NotReadable as error:
-                errors = {"file": str(error)}
-            else:
-                told = [f"{len(taken.added)} added."]
-                if taken.duplicates:
-                    told.append(f"{taken.duplicates} were there already.")
-                flash(" ".join([*told, *taken.problems]))
-                return redirect(url_for("pages.history"), 303)
-        return page("import.html", errors, activities=ACTIVITIES)
 
     @signed_in
     def apps(self) -> Any:

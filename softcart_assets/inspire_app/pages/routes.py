@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, request
 
 from softcart_assets.connections import staging
+from softcart_assets.inspire_app.imports import MOST_BYTES
 from softcart_assets.inspire_app.pages.apps import Apps
 from softcart_assets.inspire_app.pages.entry import Entry
 from softcart_assets.inspire_app.pages.live import Live
@@ -20,8 +21,8 @@ def blueprint(site: Site) -> Blueprint:
     pages = Blueprint(
         "pages", __name__, template_folder="templates", static_folder="static", static_url_path="/s"
     )
-    apps, live = Apps(site), Live(site, Totals(staging))
     entry, training, own, safety = Entry(site), Training(site), Own(site), Safety(site)
+    apps, live = Apps(site), Live(site, Totals(staging))
     get, post, both = ["GET"], ["POST"], ["GET", "POST"]
     for rule, view, methods in (
         ("/", training.today, get),
@@ -32,6 +33,7 @@ def blueprint(site: Site) -> Blueprint:
         ("/sign-out-everywhere", entry.sign_out_everywhere, post),
         ("/log", training.choose, get),
         ("/log/<activity>", training.log, both),
+        ("/import", training.take_in, both),
         ("/history", training.history, get),
         ("/history/<month>", training.history, get),
         ("/workouts/<id>", training.workout, get),
@@ -42,23 +44,29 @@ def blueprint(site: Site) -> Blueprint:
         ("/settings/profile", own.profile, post),
         ("/settings/training", own.training, post),
         ("/settings/messages", own.messages, post),
-        ("/import", apps.import_, both),
-        ("/apps", apps.apps, both),
-        ("/live", live.live, get),
-        ("/live/events", live.live_events, get),
         ("/password", safety.password, both),
         ("/phone", safety.phone, both),
         ("/sessions", safety.sessions, both),
+        ("/apps", apps.apps, both),
+        ("/live", live.live, get),
+        ("/live/events", live.live_events, get),
         ("/export", own.export, post),
         ("/delete", own.delete, both),
     ):
         pages.add_url_rule(rule, view.__name__, view, methods=methods)
+    pages.url_value_preprocessor(_allow_files)
     pages.before_app_request(entry.begin)
     pages.after_request(_private)
     pages.add_app_template_filter(lambda n: f"{n:.1f}".removesuffix(".0"), "amount")
     pages.add_app_template_filter(lambda name: f"pages.{name}", "prefixed")
     pages.add_app_template_global(zip, "zip")
     return pages
+
+
+def _allow_files(endpoint: str | None, _: object) -> None:
+    """Let a file of a workout be larger than a form. Before anything reads the form."""
+    if endpoint == "pages.take_in":
+        request.max_content_length = MOST_BYTES + 10_000
 
 
 def _private(response: Response) -> Response:

@@ -12,6 +12,7 @@ from flask import abort, flash, g, redirect, request, url_for
 from markupsafe import Markup
 
 from softcart_assets.inspire_app import goals as weeks
+from softcart_assets.inspire_app import imports
 from softcart_assets.inspire_app.goals import Progress
 from softcart_assets.inspire_app.pages import forms
 from softcart_assets.inspire_app.pages.base import Base, page, signed_in, zone_of
@@ -106,6 +107,30 @@ class Training(Base):
                     tables.mark_done(me.id, day, self.now)
         flash("Well done. It is in your history.")
         return True
+
+    @signed_in
+    def take_in(self) -> Any:
+        """Import workouts from a file of another application."""
+        if request.method == "GET":
+            return page("import.html")
+        me = g.me
+        # Reading one takes processor time.
+        self.limit(f"import {me.id}", 6, by_address=False)
+        file = request.files.get("file")
+        try:
+            found = imports.read(
+                file.read() if file else b"",
+                me.time_zone,
+                self.now,
+                request.form.get("activity") or None,
+            )
+        except imports.NotReadable as error:
+            return page("import.html", {"file": str(error)})
+        kept = [self.site.documents.add(me.id, each, self.now) for each in found.workouts]
+        new = [each for each, id in zip(found.workouts, kept, strict=True) if id]
+        if new:
+            self.site.sessions.logged(g.session.id, len(new))
+        return page("imported.html", new=new, known=len(kept) - len(new), problems=found.problems)
 
     @signed_in
     def history(self, month: str = "") -> Any:
