@@ -1,6 +1,6 @@
-"""Takes a picture of the demo's page for the README: docs/images/dashboard.png.
+"""Takes pictures of the demo's pages for the documentation, into docs/images.
 
-`make demo` makes the page, and `make picture` calls this.
+`make demo` makes the pages, and `make picture` calls this.
 """
 
 from __future__ import annotations
@@ -11,14 +11,24 @@ from pathlib import Path
 
 from softcart_assets.connections import EXTRACTS, setting
 
-PICTURE = Path(__file__).with_name("images") / "dashboard.png"
+PICTURES = {
+    "dashboard.png": ("dashboard.html", 1340),
+    "insights.png": ("inspire.html", 3560),
+}
+"""Each picture, its page, and how high it is."""
 
 
 def main() -> None:
-    """Write the picture, if there is a page and a browser."""
-    page, browser = Path(setting(EXTRACTS)) / "dashboard.html", shutil.which("chromium")
+    """Write the pictures, if there are pages and a browser."""
+    for name, (page, height) in PICTURES.items():
+        draw(Path(__file__).with_name("images") / name, Path(setting(EXTRACTS)) / page, height)
+
+
+def draw(picture: Path, page: Path, height: int) -> None:
+    """Write a picture of a page."""
+    browser = shutil.which("chromium")
     if browser is None or not page.is_file():
-        print(f"{PICTURE.name} stays: it needs chromium and {page}")
+        print(f"{picture.name} stays: it needs chromium and {page}")
         return
     flags = (
         "headless=new no-sandbox hide-scrollbars disable-gpu lang=en-GB virtual-time-budget=9000"
@@ -27,8 +37,8 @@ def main() -> None:
         [
             browser,
             *(f"--{flag}" for flag in flags.split()),
-            "--window-size=1280,1340",
-            f"--screenshot={PICTURE}",
+            f"--window-size=1280,{height}",
+            f"--screenshot={picture}",
             page.as_uri(),
         ],
         check=True,

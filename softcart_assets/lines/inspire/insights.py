@@ -9,6 +9,7 @@ group, what that needs: the sums, squares and products of what each person did.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any, Final, NamedTuple
@@ -209,9 +210,12 @@ def seasons(rows: Mapping[str, Rows]) -> Finding | None:
     )
     order = sorted(range(12), key=lambda month: -found.effects[month].value)
     top, low = order[0], order[-1]
-    high = [month for month in range(12) if found.effects[month].low > 0]
+    high = sorted(month for month in order[:3] if found.effects[month].low > 0)
     effect, ebb = found.effects[top], found.effects[low]
-    years = sorted({day.year for day in days})[-3:]
+    # One month is no line.
+    years = [year for year, count in sorted(Counter(d.year for d in days).items()) if count > 1][
+        -3:
+    ]
     apart = {(day.year, day.month): value for day, value in zip(days, found.apart, strict=True)}
     return Finding(
         f"{_MONTH_NAMES[top]} is {_apart(1 + effect.value)} the trend and {_MONTH_NAMES[low]} "

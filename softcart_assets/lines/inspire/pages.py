@@ -118,9 +118,10 @@ _MEASURES = (
     ),
 )
 
-# The last whole year. The newest month is not over.
+# The last whole year. The newest month is not over. Without the word, it would be computed for each
+# row again.
 _SPAN = f"""
-span AS (
+span AS MATERIALIZED (
   SELECT max(month) AS ends,
          greatest((max(month) - interval '1 year')::date, min(month)) AS starts
   FROM production.agg_engagement_by_user_month WHERE month <> '{_UNKNOWN}'
@@ -152,23 +153,29 @@ each AS (
 SELECT region, {_SUMS} FROM each GROUP BY region"""
 
 # Who trains in one month only has just begun or is about to stop. Then only a part of the month
-# counts, and nobody knows which.
-_AGES = f"""
+# counts, and nobody knows which. The month after must be over, too.
+_KEPT_ON = f"""
 WITH {_SPAN},
 trained AS (
-  SELECT f.user_id, f.month, f.active_days,
+  SELECT f.user_id, f.month, f.workout_count, f.active_days,
+         (f.month + interval '1 month')::date - f.month AS month_days,
          lag(f.month) OVER (PARTITION BY f.user_id ORDER BY f.month) AS month_before,
          lead(f.month) OVER (PARTITION BY f.user_id ORDER BY f.month) AS month_after
   FROM production.agg_engagement_by_user_month f
   WHERE f.workout_count > 0 AND f.month <> '{_UNKNOWN}'
 ),
 kept_on AS (
-  SELECT t.user_id, s.ends, sum(t.active_days)::float8 AS y,
-         sum((t.month + interval '1 month')::date - t.month)::float8 / 7 AS x
-  FROM trained t JOIN span s ON t.month >= s.starts AND t.month_after < s.ends
+  SELECT t.user_id, t.month, t.workout_count, t.active_days, t.month_days, s.starts, s.ends
+  FROM trained t JOIN span s ON t.month_after < s.ends
   WHERE t.month_before = t.month - interval '1 month'
     AND t.month_after = t.month + interval '1 month'
-  GROUP BY t.user_id, s.ends
+)"""
+
+_AGES = f"""
+{_KEPT_ON},
+by_person AS (
+  SELECT user_id, ends, sum(active_days)::float8 AS y, sum(month_days)::float8 / 7 AS x
+  FROM kept_on WHERE month >= starts GROUP BY user_id, ends
 ),
 each AS (
   SELECT k.x, k.y,
@@ -180,23 +187,15 @@ each AS (
               WHEN c.birth_date > k.ends - interval '60 years' THEN '50s'
               WHEN c.birth_date > k.ends - interval '70 years' THEN '60s'
               ELSE '70 and over' END AS age_band
-  FROM kept_on k JOIN production.dim_customer c
+  FROM by_person k JOIN production.dim_customer c
     ON c.customer_id = k.user_id AND c.line_of_business = 'inspire' AND c.is_current
 )
 SELECT age_band, {_SUMS} FROM each GROUP BY age_band"""
 
-# Whole months only: neither the newest one nor the one in which the first workout was.
 _MONTHS = f"""
-WITH months AS (
-  SELECT month, sum(workout_count) AS workouts,
-         count(*) * ((month + interval '1 month')::date - month) AS people_days
-  FROM production.agg_engagement_by_user_month
-  WHERE workout_count > 0 AND month <> '{_UNKNOWN}'
-  GROUP BY month
-)
-SELECT month, workouts, people_days FROM months
-WHERE month < (SELECT max(month) FROM months) AND month > (SELECT min(month) FROM months)
-ORDER BY month"""
+{_KEPT_ON}
+SELECT month, sum(workout_count) AS workouts, sum(month_days) AS people_days
+FROM kept_on GROUP BY month ORDER BY month"""
 
 # Customers of both lines, their goal in the newest month, and what they bought.
 _BOTH = f"""
@@ -324,10 +323,10 @@ INSPIRE_PAGE = Page(
                     f"{_FINDERS}:seasons",
                     "lines",
                     "rate",
-                    "Workouts a day of people with a workout in the month, whole months only. "
-                    "Classical decomposition by regression: the logarithm of a month is a "
-                    "quadratic trend, plus the effect of its calendar month, plus a rest. The "
-                    "interval is Student's, from the rests.",
+                    "Workouts a day of people who keep on: they trained in the months before and "
+                    "after, too. Classical decomposition by regression: the logarithm of a month "
+                    "is a quadratic trend, plus the effect of its calendar month, plus a rest. "
+                    "The interval is Student's, from the rests.",
                 ),
             ),
         ),

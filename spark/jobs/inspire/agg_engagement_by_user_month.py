@@ -133,7 +133,7 @@ def _visits(sessions: DataFrame) -> DataFrame:
     return (
         last.select(
             F.col("user_id").cast("bigint").alias("user_id"),
-            day_of(at, F.col("time_zone"), F.col("_loaded_at")).alias("local_date"),
+            day_of(at).alias("local_date"),
             F.col("page_views").cast("bigint").alias("page_views"),
             at.alias("began_at"),
         )
