@@ -61,9 +61,8 @@ format: install ## Format the code and mend what can be mended mechanically
 
 picture: install ## Draw who imports whom and, after `make demo`, pages and screens: docs/images
 	.venv/bin/python docs/draw_packages.py
-	$(SOFTCART) run -- python docs/draw_page.py
-	$(SOFTCART) run -- python docs/draw_call_centre.py
-	$(SOFTCART) run -- python docs/draw_inspire.py
+	set -e; for each in $(filter-out docs/draw_packages.py,$(wildcard docs/draw_*.py)); do \
+	  $(SOFTCART) run -- python $$each; done
 
 lock: ## Resolve requirements.in and requirements-dev.in into requirements.lock, with hashes
 	./bootstrap.sh uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
