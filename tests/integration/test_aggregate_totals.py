@@ -119,12 +119,13 @@ def test_each_sum_that_is_another_is_told(lake: str, name: str) -> None:
 
 
 def test_a_job_has_totals_unless_nothing_in_it_adds_up() -> None:
-    """Of pairs, only the frequent ones are in the aggregate. Each row of the features counts three
-    months, which overlap. Small groups of people are in no peak hour.
+    """Of pairs, only the frequent ones are in the aggregate. Each row of the features counts
+    several months, which overlap. Small groups of people are in no peak hour.
     """
     without = {name for name, job in JOBS.items() if not job.totals}
     assert without == {
         "agg_baskets_by_product_pair",
+        "agg_choices_by_user_item_month",
         "agg_churn_features_by_subscriber_month",
         "agg_peak_hours_by_zone_age_hour",
     }
