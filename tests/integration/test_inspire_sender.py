@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import psutil
 import pytest
-from support.fitness import Fitness, fitness
+from support.fitness import PASSWORD, Fitness, fitness
 from support.messages import (
     TOKEN,
     Reached,
@@ -322,6 +322,34 @@ def test_stop_by_text(app: Fitness, people: Callable[..., list[int]]) -> None:
     put(app, [reminder(user_id, now + timedelta(seconds=1), Channel.SMS)])
     send(app, provider, now + timedelta(seconds=2))
     assert len(provider.sent) == 1
+
+
+def test_a_number_is_confirmed_by_an_answer(app: Fitness) -> None:
+    person, path = app.person(), "/hooks/twilio/incoming"
+    # The link, and what other tests have left.
+    app.rows("UPDATE messages SET state = 'dropped' WHERE state = 'waiting'")
+    number = phone(person.id)
+    form = {"From": f"+{number}", "Body": "Yes!"}
+
+    def is_confirmed() -> bool:
+        found = "SELECT phone_confirmed_at IS NOT NULL FROM users WHERE id = %s"
+        return bool(app.rows(found, person.id)[0][0])
+
+    kept = person.post("/phone", phone=f"+{number}", password=PASSWORD)
+    assert kept.status_code == 303
+    # Nobody has asked there yet.
+    assert twilio(app, path, form) == 200
+    assert not is_confirmed()
+    provider = Steps(Accepted("SM20"))
+    send(app, provider, app.clock() + timedelta(seconds=1))
+    assert [address for _, address in provider.sent] == [number]
+    assert twilio(app, path, form | {"Body": "who is this"}) == 200
+    assert not is_confirmed()
+    assert twilio(app, path, form) == 200
+    assert is_confirmed()
+    # Another number has to be asked anew.
+    person.post("/phone", phone=f"+{number}9", password=PASSWORD)
+    assert not is_confirmed()
 
 
 def test_what_became_of_a_text(app: Fitness, people: Callable[..., list[int]]) -> None:
