@@ -57,6 +57,7 @@ _LEAST: Final = 4
 """So many characters of a password must be something else."""
 
 _ONE_LINK_PER: Final = timedelta(minutes=5)
+_ANSWER_WITHIN: Final = timedelta(days=1)
 
 
 class NotAccepted(ValueError):
@@ -153,6 +154,20 @@ def ask_for_link(store: Store, address: str, now: datetime) -> None:
     )
     with store.transaction():
         store.add_message(message)
+
+
+def confirmation(user_id: int, phone: str, now: datetime) -> Message:
+    """The text message that asks a number whether it is somebody's. The answer confirms it."""
+    period = int(now.timestamp() // _ONE_LINK_PER.total_seconds())
+    return Message(
+        message_key(f"{period} {phone}", user_id, Channel.SMS, "phone"),
+        user_id,
+        Channel.SMS,
+        Purpose.ACCOUNT,
+        "phone",
+        now,
+        now + _ANSWER_WITHIN,
+    )
 
 
 def opened(store: Store, secret: str, now: datetime) -> Link | None:

@@ -17,6 +17,7 @@ _STOP: Final = frozenset(
     {"stop", "stopall", "unsubscribe", "cancel", "end", "quit", "stopp", "arret", "arrêt", "alto"}
 )
 _START: Final = frozenset({"start", "unstop"})
+_YES: Final = frozenset({"yes", "ja", "oui", "sí", "si"})
 _BANDS: Final = ((20, "under 20"), (30, "20s"), (40, "30s"), (50, "40s"), (60, "50s"), (70, "60s"))
 
 
@@ -56,6 +57,11 @@ def wants_no_more(text: str) -> bool:
 def wants_them_again(text: str) -> bool:
     """Whether somebody takes that back."""
     return _word(text) in _START
+
+
+def says_yes(text: str) -> bool:
+    """Whether somebody wants messages at the number from which this comes."""
+    return _word(text) in _YES
 
 
 def _word(text: str) -> str | None:

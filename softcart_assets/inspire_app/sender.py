@@ -24,7 +24,6 @@ from pymongo.errors import PyMongoError
 
 from softcart_assets.connections import MongoConnection, MySQLConnection, ServerUnreachable
 from softcart_assets.inspire_app.outbox import Lasting, Message, Purpose
-from softcart_assets.inspire_app.people import wants_no_more, wants_them_again
 from softcart_assets.inspire_app.planning import Planner
 from softcart_assets.inspire_app.providers import MAIL_PORT, RECEIVER_PORT, Providers
 from softcart_assets.inspire_app.receivers import mail, page
@@ -126,10 +125,7 @@ class _Answers:
 
     def text(self, phone: str, text: str) -> None:
         """Somebody has written."""
-        if wants_no_more(text):
-            self._outbox.stop(phone, now())
-        elif wants_them_again(text):
-            self._outbox.start_again(phone)
+        self._outbox.answer(phone, text, now())
 
     def receipt(self, provider_id: str, is_delivered: bool) -> None:
         """A message has arrived, or never will."""

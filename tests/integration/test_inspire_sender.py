@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import threading
 import time as clock_time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
+import psutil
 import pytest
-from support.fitness import Fitness, fitness
+from support.fitness import PASSWORD, Fitness, fitness
 from support.messages import (
     TOKEN,
     Reached,
@@ -45,6 +51,7 @@ from softcart_assets.inspire_app.sending import send_due
 from softcart_assets.inspire_app.storage.people import PeopleTables
 from softcart_assets.inspire_app.storage.wishes import Wishes
 from softcart_assets.stack import Stack
+from softcart_assets.stack.server import free_port
 
 HOOK_TOKEN = "h" * 32
 
@@ -317,6 +324,34 @@ def test_stop_by_text(app: Fitness, people: Callable[..., list[int]]) -> None:
     assert len(provider.sent) == 1
 
 
+def test_a_number_is_confirmed_by_an_answer(app: Fitness) -> None:
+    person, path = app.person(), "/hooks/twilio/incoming"
+    # The link, and what other tests have left.
+    app.rows("UPDATE messages SET state = 'dropped' WHERE state = 'waiting'")
+    number = phone(person.id)
+    form = {"From": f"+{number}", "Body": "Yes!"}
+
+    def is_confirmed() -> bool:
+        found = "SELECT phone_confirmed_at IS NOT NULL FROM users WHERE id = %s"
+        return bool(app.rows(found, person.id)[0][0])
+
+    kept = person.post("/phone", phone=f"+{number}", password=PASSWORD)
+    assert kept.status_code == 303
+    # Nobody has asked there yet.
+    assert twilio(app, path, form) == 200
+    assert not is_confirmed()
+    provider = Steps(Accepted("SM20"))
+    send(app, provider, app.clock() + timedelta(seconds=1))
+    assert [address for _, address in provider.sent] == [number]
+    assert twilio(app, path, form | {"Body": "who is this"}) == 200
+    assert not is_confirmed()
+    assert twilio(app, path, form) == 200
+    assert is_confirmed()
+    # Another number has to be asked anew.
+    person.post("/phone", phone=f"+{number}9", password=PASSWORD)
+    assert not is_confirmed()
+
+
 def test_what_became_of_a_text(app: Fitness, people: Callable[..., list[int]]) -> None:
     first, second = people("Europe/Berlin", "Europe/Berlin")
     path = "/hooks/twilio/status"
@@ -376,6 +411,21 @@ def test_account_mail_overtakes_reminders(app: Fitness, people: Callable[..., li
     assert len(provider.sent) == 6
 
 
+def test_senders_at_once_take_each_message_once(
+    app: Fitness, people: Callable[..., list[int]]
+) -> None:
+    ids = people(*["UTC"] * 60)
+    now = datetime.now(UTC)
+    put(app, [reminder(each, now) for each in ids])
+    provider = Steps(Accepted("1"))
+    threads = [threading.Thread(target=send, args=(app, provider, now)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(provider.sent) == len(set(provider.sent)) == 60
+
+
 def test_stop_and_receipts_by_smpp(
     app: Fitness, reached: Reached, people: Callable[..., list[int]]
 ) -> None:
@@ -407,6 +457,61 @@ def test_stop_and_receipts_by_smpp(
             stop.set()
             sender.join()
     assert "Today:" in smsc.texts[phone(first)][0]
+
+
+def test_the_sender_beside_the_application_ends_with_it(
+    app: Fitness, reached: Reached, people: Callable[..., list[int]]
+) -> None:
+    """Also if the application is killed."""
+    [user_id] = people()
+    put(app, [reminder(user_id, datetime.now(UTC))])
+    named = reached.work.providers
+    environment = os.environ | {
+        "SOFTCART_INSPIRE_APP_SMTP_URL": named.smtp_url,
+        "SOFTCART_INSPIRE_APP_MAIL_FROM": named.mail_from,
+        "SOFTCART_INSPIRE_APP_TWILIO_URL": named.twilio_url,
+    }
+    script = (
+        "import time\nfrom softcart_assets.inspire_app.sender import Work, beside\n"
+        "with beside(Work.from_env()):\n    time.sleep(600)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], env=environment)
+    try:
+        wait_for(lambda: "accepted" in events(app, user_id))
+        [child] = psutil.Process(process.pid).children()
+    finally:
+        process.kill()
+        process.wait()
+    wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_without_providers_a_page_shows_what_was_sent(
+    app: Fitness, reached: Reached, people: Callable[..., list[int]]
+) -> None:
+    [user_id] = people()
+    now = datetime.now(UTC)
+    put(app, [reminder(user_id, now, channel) for channel in Channel])
+    ports = free_port(), free_port()
+    work = replace(reached.work, providers=Providers(), ports=ports)
+    stop = threading.Event()
+    sender = threading.Thread(target=run, args=(work,), kwargs={"workers": 1, "stop": stop})
+    sender.start()
+    try:
+        wait_for(lambda: {state for state, _ in states(app, user_id)} == {"sent"})
+        url = f"http://127.0.0.1:{ports[1]}/"
+        with urllib.request.urlopen(url) as response:
+            shown = response.read().decode()
+            assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+        # A page of the internet whose name leads here.
+        elsewhere = urllib.request.Request(url, headers={"Host": "evil.example"})
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(elsewhere)
+    finally:
+        stop.set()
+        sender.join()
+    assert f"To {user_id}@example.com" in shown
+    assert f"To {phone(user_id)}" in shown
+    assert f'<a href="{work.url}/unsubscribe/' in shown
 
 
 def wait_for(happened: Callable[[], bool]) -> None:

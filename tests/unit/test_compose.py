@@ -165,7 +165,10 @@ def test_everything_agrees_with_more_sources(files: Files, tmp_path: Path) -> No
     path = tmp_path / "docker-compose.yml"
     path.write_text(compose(sources))
     more = replace(
-        files, compose=yaml.safe_load(path.read_text()), dotenv=dotenv(sources), others=OTHERS
+        files,
+        compose=yaml.safe_load(path.read_text()),
+        dotenv=dotenv(sources, LINES),
+        others=OTHERS,
     )
     assert list(problems(more)) == []
     assert _schema_check(path).returncode == 0

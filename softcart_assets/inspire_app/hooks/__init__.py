@@ -18,7 +18,7 @@ from flask import Blueprint, Response, abort, render_template, request
 from softcart_assets.inspire_app.hooks.reports import report
 from softcart_assets.inspire_app.links import Use, link_secret
 from softcart_assets.inspire_app.outbox import Message, is_key
-from softcart_assets.inspire_app.people import phone_number, wants_no_more, wants_them_again
+from softcart_assets.inspire_app.people import phone_number
 from softcart_assets.inspire_app.senders.twilio import lasting, signature
 from softcart_assets.inspire_app.storage.outbox import OutboxTable
 
@@ -92,12 +92,9 @@ class _Hooks:
         phone, text = phone_number(form.get("From", "")), form.get("Body", "")
         # OptOutType: what Twilio took for STOP, in languages that it knows.
         kind = form.get("OptOutType", "").upper()
-        if phone and (kind == "STOP" or wants_no_more(text)):
+        if phone:
             with self._open() as outbox:
-                outbox.stop(phone, self._clock())
-        elif phone and (kind == "START" or wants_them_again(text)):
-            with self._open() as outbox:
-                outbox.start_again(phone)
+                outbox.answer(phone, kind if kind in ("STOP", "START") else text, self._clock())
         return Response(_NO_ANSWER, mimetype="text/xml")
 
     def status(self) -> Response:

@@ -11,6 +11,7 @@ from softcart_assets.inspire_app.accounts import (
     NotAccepted,
     change_password,
     check_own_password,
+    confirmation,
 )
 from softcart_assets.inspire_app.pages.base import Base, page, signed_in, zone_of
 from softcart_assets.inspire_app.people import phone_number
@@ -65,9 +66,11 @@ class Safety(Base):
                 raise NotAccepted({"phone": "Write it with +, such as +44 7700 900123."})
         except NotAccepted as error:
             return page("phone.html", error.errors, me=g.me)
-        with self.site.tables() as tables:
+        with self.site.tables() as tables, tables.transaction():
             tables.set_phone(g.me.id, number)
-        flash("It is kept.")
+            if number:
+                tables.add_message(confirmation(g.me.id, number, self.now))
+        flash("It is kept. Answer the message that we send there." if number else "It is kept.")
         return redirect(url_for("pages.settings"), 303)
 
     @signed_in

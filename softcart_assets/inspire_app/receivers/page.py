@@ -42,6 +42,9 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.kept, self.app, self.token = kept, app.rstrip("/"), token
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing: a sender that was killed has closed its connection."""
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
@@ -69,8 +72,8 @@ class _Handler(BaseHTTPRequestHandler):
         form = {name: values[0] for name, values in parse_qs(body).items()}
         if _API.fullmatch(self.path):
             self._take(form)
-        elif self.path == "/stop" and self.headers.get("Sec-Fetch-Site") == "same-origin":
-            self._stop(form.get("phone", ""))
+        elif self.path == "/answer" and self.headers.get("Sec-Fetch-Site") == "same-origin":
+            self._reply(form.get("phone", ""), form.get("text", ""))
         else:
             self._answer(404, "text/plain", "There is nothing here.")
 
@@ -95,15 +98,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.kept.add_once(name, phone, form["Body"])
             self._json(201, {"sid": name, "status": "queued", "to": form["To"]})
 
-    def _stop(self, phone: str) -> None:
+    def _reply(self, phone: str, text: str) -> None:
         url = f"{self.server.app}/hooks/twilio/incoming"
-        form = {"From": f"+{phone}", "Body": "STOP"}
+        form = {"From": f"+{phone}", "Body": text}
         signed = {"X-Twilio-Signature": signature(self.server.token, url, form)}
         try:
             with urllib.request.urlopen(
                 urllib.request.Request(url, urlencode(form).encode(), signed), timeout=10
             ):
-                told = "STOP was sent."
+                told = "The answer was sent."
         except OSError as error:
             told = f"The application does not answer: {type(error).__name__}."
         self._answer(200, "text/plain", told)
@@ -150,15 +153,15 @@ def _article(arrived: Arrived, app: str) -> str:
     title = arrived.subject if arrived.is_mail else "Text message"
     link = re.compile(rf"{re.escape(escape(app))}/[\w./?=%~-]*")
     text = link.sub(lambda found: f'<a href="{found[0]}">{found[0]}</a>', escape(arrived.text))
-    answer = (
-        ""
-        if arrived.is_mail
-        else f'<form method="post" action="/stop"><input type="hidden" name="phone" '
-        f'value="{escape(arrived.receiver)}"><button>Answer STOP</button></form>'
-    )
+    answer = "" if arrived.is_mail else _ANSWER.replace("{}", escape(arrived.receiver))
     return f"<article><h2>{escape(title)}</h2><p>{told}</p><pre>{text}</pre>{answer}</article>"
 
 
+_ANSWER: Final = (
+    '<form method="post" action="/answer"><input type="hidden" name="phone" value="{}">'
+    '<button name="text" value="YES">Answer YES</button> '
+    '<button name="text" value="STOP">Answer STOP</button></form>'
+)
 _SHOWN: Final = ("From", "List-Unsubscribe", "List-Unsubscribe-Post")
 
 

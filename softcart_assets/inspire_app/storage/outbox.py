@@ -21,7 +21,13 @@ from softcart_assets.inspire_app.outbox import (
     State,
     claim,
 )
-from softcart_assets.inspire_app.people import email_key, zone_of
+from softcart_assets.inspire_app.people import (
+    email_key,
+    says_yes,
+    wants_no_more,
+    wants_them_again,
+    zone_of,
+)
 from softcart_assets.inspire_app.preferences import Notifications
 from softcart_assets.inspire_app.storage.rows import Database, naive
 
@@ -92,7 +98,8 @@ class OutboxTable(Database):
             addresses = {
                 channel: row[name]
                 for channel, name in ((Channel.EMAIL, "email"), (Channel.SMS, "phone"))
-                if row[name] and row[f"{name}_confirmed_at"]
+                # What asks whether an address is somebody's goes to it before that is known.
+                if row[name] and (row[f"{name}_confirmed_at"] or message.purpose is Purpose.ACCOUNT)
             }
             suppressed = self._suppressed(addresses, message.purpose)
             consents = self._rows(
@@ -213,6 +220,25 @@ class OutboxTable(Database):
                 )
                 if last:
                     self._event(last["message_key"], "stopped", now)
+
+    def answer(self, phone: str, text: str, now: datetime) -> None:
+        """Do what somebody asks for who answers a text message. Commits."""
+        if wants_no_more(text):
+            self.stop(phone, now)
+        elif wants_them_again(text):
+            self.start_again(phone)
+        elif says_yes(text):
+            self.confirm(phone, now)
+
+    def confirm(self, phone: str, now: datetime) -> None:
+        """A number is theirs who were asked there whether it is. Commits."""
+        with self.transaction():
+            self._execute(
+                "UPDATE users SET phone_confirmed_at = %s WHERE phone = %s AND state = 'active' "
+                "AND phone_confirmed_at IS NULL AND EXISTS (SELECT 1 FROM messages WHERE "
+                "user_id = users.id AND template = 'phone' AND state = 'sent' AND expires_at > %s)",
+                (naive(now), phone, naive(now)),
+            )
 
     def start_again(self, phone: str) -> None:
         """A number that wrote STOP may get messages again, once its owner consents. Commits."""
