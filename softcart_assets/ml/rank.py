@@ -154,17 +154,15 @@ class Knowledge:
 
 
 def _factors(knowledge: Knowledge, events: Events) -> Numbers:
-    """Directions in which subjects differ from what was to be expected of them."""
-    # Only here: it takes a second, and the definitions import this module.
-    from sklearn.decomposition import TruncatedSVD
+    """The directions in which subjects differ most from what was to be expected of them.
 
+    It is a truncated SVD by way of the items' products with each other: items are few.
+    """
     subjects, places = np.unique(events.subjects, return_inverse=True)
     extra, shown = knowledge.own(events, places, len(subjects))
-    count = min(_FACTORS, min(extra.shape) - 1)
-    if count < 1:
-        return np.zeros((0, extra.shape[1]))
-    svd = TruncatedSVD(count, random_state=0)
-    found: Numbers = svd.fit(extra / (shown + _OWN_PRIOR)).components_
+    own = extra / (shown + _OWN_PRIOR)
+    _, directions = np.linalg.eigh(own.T @ own)
+    found: Numbers = directions[:, -_FACTORS:].T
     return found
 
 

@@ -67,6 +67,7 @@ def found(spark: SparkSession) -> dict[tuple, dict]:
         "quotes": [(7, "joy", "calm", *own)],
         "preferences": [
             ("1", "calm", *own, False, None, None, 0),
+            ("somebody", "firm", *own, False, None, None, 1),
             ("1", "firm", 2, "token:2", LOADED, False, "update", later, 0),
         ],
     }

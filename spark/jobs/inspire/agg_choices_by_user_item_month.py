@@ -155,7 +155,7 @@ def _moods(preferences: DataFrame, months: DataFrame) -> DataFrame:
     return (
         versions(preferences, "_id")
         .join(months, known_before(F.date_add("day", 1).cast("timestamp")))
-        .select(F.col("_id").cast("bigint").alias("user_id"), "month", "mood")
+        .select(F.expr("try_cast(_id AS bigint)").alias("user_id"), "month", "mood")
     )
 
 
