@@ -616,9 +616,9 @@ def production() -> PostgresConnection:
 
 PRODUCTION_MYSQL = "SOFTCART_PRODUCTION_MYSQL"
 """The prefix of the settings of a MySQL server that gets what production holds."""
-PRODUCTION_MYSQL_LINES = f"{PRODUCTION_MYSQL}_LINES"
+PRODUCTION_MYSQL_LINES = "SOFTCART_PRODUCTION_MYSQL_LINES"
 """The setting with the lines of business whose tables it gets. Empty: all of them."""
-PRODUCTION_MYSQL_READER = f"{PRODUCTION_MYSQL}_READER"
+PRODUCTION_MYSQL_READER = "SOFTCART_PRODUCTION_MYSQL_READER"
 """The setting with the role that may read there what is not personal."""
 
 

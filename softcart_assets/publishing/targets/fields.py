@@ -19,8 +19,10 @@ from softcart_assets.ingestion.types import Column
 from softcart_assets.publishing import contents
 from softcart_assets.publishing.slots import Columns, PublishError
 
-LONGEST_KEY = 255
-"""Characters of a text that MySQL can index together with others."""
+_LONGEST_KEY = 255
+"""Characters of a text in a key or an index."""
+_KEY_CHARACTERS = 740
+"""Those of all texts of one index: InnoDB has 3072 bytes for it, and a character takes up to 4."""
 
 _MOST_DIGITS, _MOST_DECIMALS = 65, 30
 """The limits of MySQL's DECIMAL."""
@@ -55,19 +57,22 @@ class Field:
 
 
 def fields(
-    table: str, columns: Columns, key: Collection[str], indexed: Collection[str]
+    table: str, columns: Columns, key: tuple[str, ...], indexes: Collection[tuple[str, ...]]
 ) -> tuple[Field, ...]:
-    """The columns of a table as MySQL has them. `indexed`: those that an index has.
+    """The columns of a table as MySQL has them.
 
     Raises `PublishError` if MySQL has no type for one of them.
     """
+    indexed = {column for each in (key, *indexes) for column in each}
+    most = max(len(each) for each in (key, *indexes))
+    length = min(_LONGEST_KEY, _KEY_CHARACTERS // most)
     return tuple(
-        _field(table, name, kind, is_key=name in key, is_short=name in indexed)
+        _field(table, name, kind, name in key, length if name in indexed else None)
         for name, kind in columns
     )
 
 
-def _field(table: str, name: str, kind: str, *, is_key: bool, is_short: bool) -> Field:
+def _field(table: str, name: str, kind: str, is_key: bool, length: int | None) -> Field:
     value: sql.Composable = Identifier(name)
     source, target = "", "text"
     literal: sql.Composable = _quoted(SQL("{}::text").format(value))
@@ -102,7 +107,7 @@ def _field(table: str, name: str, kind: str, *, is_key: bool, is_short: bool) ->
     elif plain in ("text", "character varying", "character", "json", "jsonb"):
         # Not MySQL's own JSON: it would round numbers.
         value = SQL("{}::text").format(value)
-        source, literal = f"varchar({LONGEST_KEY})" if is_short else "longtext", _escaped(value)
+        source, literal = f"varchar({length})" if length else "longtext", _escaped(value)
     else:
         raise _has_no_type(table, name, kind)
     return Field(Column(name, source, target, nullable=not is_key), value, literal)

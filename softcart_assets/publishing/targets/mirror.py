@@ -129,8 +129,8 @@ def mirror(
             found = _tables(session, current, tables)
         notes = stack.enter_context(staging.connect(application_name=APPLICATION))
         changes.set_up(notes)
-        run = _Mirror(server, session, notes, found, current.version, reader, tell)
         with explained("preparing"):
+            run = _Mirror(server, session, notes, found, current.version, reader, tell)
             run.finish()
         if is_new := complete or not run.is_up_to_date():
             run.write(complete=complete)
@@ -142,9 +142,12 @@ def mirror(
                 except InUse as left:
                     # Readers see the version already. The next publication goes on here.
                     tell(f"the rest is left to the next publication: {left}")
-        with naming(f"{NAME}: keeping notes of changes"):
+        try:
             notes.rollback()
             run.keep_notes(target)
+        except psycopg.Error as error:
+            # Without them, the next publication copies tables whole.
+            tell(f"the notes of changes in staging may be gone by the next publication: {error}")
         held = run.live()
     return Mirrored(
         run.version,
@@ -195,10 +198,8 @@ def _tables(
         indexes = tuple(
             each for each in table.declared.indexes if not set(each) & set(table.sensitive)
         )
-        short = {*table.key, *(column for each in indexes for column in each)}
-        relation = Relation.of(
-            table.name, fields.fields(table.name, shown, table.key, short), table.key, indexes
-        )
+        its_fields = fields.fields(table.name, shown, table.key, indexes)
+        relation = Relation.of(table.name, its_fields, table.key, indexes)
         found[table.name] = _Table(table, columns, content, relation)
     return found
 
