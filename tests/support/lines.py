@@ -18,6 +18,7 @@ def folders_of_others(lines: Lines) -> set[str]:
     others = [line for line in LINES if line not in list(lines)]
     return {
         *(line.name for line in others),
+        *(f"{line.name}_app" for line in others),
         *(source.name for line in others for source in line.sources),
     }
 
