@@ -412,8 +412,13 @@ class InspireTraffic:
         app.sql.rollback()
         if not count:
             raise SimulationError("The source inspire holds no users. Run `softcart seed` first.")
+        # One that is over may still be there. Nobody uses it again.
         found = app.dynamo.scan(
-            TableName=app.sessions_table, Limit=KNOWN_SESSIONS, ProjectionExpression="session_id"
+            TableName=app.sessions_table,
+            Limit=KNOWN_SESSIONS,
+            ProjectionExpression="session_id",
+            FilterExpression="expires_at > :now",
+            ExpressionAttributeValues={":now": {"N": str(int(_now().timestamp()))}},
         )
         app.sessions += [item["session_id"]["S"] for item in found["Items"]]
 

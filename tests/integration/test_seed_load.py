@@ -239,7 +239,7 @@ import sys, time
 from seed_data.common import mongodb, mysql
 from seed_data.common.seeding import seed
 from softcart_assets.assembly import LINES
-encode, parse = mysql.lines, mongodb.json_util.loads
+encode, parse = mysql.lines, mongodb.document_of
 mysql.BATCH_ROWS = mongodb.BATCH_DOCUMENTS = 10
 def slowly(function):
     def call(argument):
@@ -250,7 +250,7 @@ def slowly(function):
 if sys.argv[1] == "mysql":
     mysql.lines = slowly(encode)
 else:
-    mongodb.json_util.loads = slowly(parse)
+    mongodb.document_of = slowly(parse)
 seed([LINES.line("shop")], scale=0.05, seed=9, tables=sys.argv[2:])
 """
 

@@ -328,7 +328,7 @@ def test_running_totals_follow_the_traffic(
             load_all(SOURCES[name], server, postgres, lake)
         for name, (source, query) in RECOUNTS.items():
             total = totals[name]
-            columns = [total.key, *(["currency"] if total.currency else []), *total.measures]
+            columns = [total.key, *([total.by] if total.by else []), *total.measures]
             kept = _read(
                 postgres,
                 f"SELECT {', '.join(columns)} FROM ods.{name}"
