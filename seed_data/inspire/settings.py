@@ -75,11 +75,12 @@ def preferences(parameters: InspireParameters, dice: Dice, base: DataFrame) -> D
 
 
 def sessions(parameters: InspireParameters, dice: Dice, base: DataFrame) -> DataFrame:
-    """The table `sessions`: those that are open, and some whose deletion is due."""
+    """The table `sessions`: those that are open. None ends by itself while a demo runs."""
     user, number, key = F.col("user_id"), F.col("number"), (F.col("user_id"), F.col("number"))
     end, second = parameters.end, MICROSECONDS
     # Who was there once in the last two weeks, on one device or two. It expires in this order.
-    ago = dice.uniform("inspire.seen", *key) * ((IDLE_DAYS + 1) * DAY)
+    # The seed ends at most a day ago.
+    ago = dice.uniform("inspire.seen", *key) * ((IDLE_DAYS - 2) * DAY)
     length = dice.uniform("inspire.session", *key) ** 2 * (60 * DAY)
     seen = F.col("seen")
     device = dice.weighted({"phone": 74, "computer": 20, "tablet": 6}, "inspire.device", *key)
