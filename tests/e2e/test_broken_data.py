@@ -431,8 +431,8 @@ BREAKAGES: dict[str, Callable[[Check], Breakage]] = {
         f" WHERE source = '{SCHEMAS[check.schema].name}' AND table_name = '{check.table}'",
     ),
     "quarantine_small": _quarantined,
-    # Half of the rows that there used to be.
-    "volume_plausible": lambda check: _in_loads(check, "rows_total = 2 * rows_total"),
+    # A small part of the rows that there used to be. Traffic may have made many.
+    "volume_plausible": lambda check: _in_loads(check, "rows_total = 100 * rows_total"),
     "fresh": lambda check: _in_loads(check, "loaded_at = loaded_at - interval '27 hours'"),
     "latest_day_present": _no_latest_day,
     "one_to_one_with_raw": _row_of_nulls,
@@ -628,6 +628,14 @@ def _published_breakage(key: dg.AssetCheckKey) -> Breakage:
 @pytest.fixture(scope="module")
 def sound(project) -> Iterator[dict[PostgresConnection, PostgresConnection]]:
     """Staging and production, each with a copy of it as it is now."""
+    # What changes brought to a collection is not stated until the source is asked again.
+    with staging().connect() as session:
+        unstated = session.execute(
+            "SELECT source || '.' || table_name FROM ingestion.statements WHERE row_count IS NULL"
+        ).fetchall()
+    if unstated:
+        code, told = project.run("softcart", "reconcile", *(name for (name,) in unstated))
+        assert code == 0, told
     with (
         database(template=staging()) as own_staging,
         database(template=production()) as own_production,
@@ -901,7 +909,7 @@ def test_a_broken_raw_table_stops_all_that_comes_after_until_it_is_mended(
     code, told = project.demo()
     assert code == 0, told
     assert "hold this seed already" in told
-    assert project.sound(definitions) in told, told
+    assert project.is_sound(definitions, told), told
     # No aggregate reads returns.
     behind = {"lake_shop", "staging", "warehouse", "production", "extracts"}
     assert _layers_made_since(started, instance, definitions) == {*SCHEMAS, *behind}

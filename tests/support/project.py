@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -54,14 +55,22 @@ class Project:
         """Run the demo. Returns its exit code and output."""
         return self.run("softcart", "demo", "--scale", SCALE)
 
-    def sound(self, definitions: dg.Definitions) -> str:
-        """What a demo says if every check passes. It counts those of what it makes. It counts
-        running totals itself, and shows them apart.
+    def is_sound(self, definitions: dg.Definitions, told: str) -> bool:
+        """Whether a demo says that all checks of what it makes passed. It counts running totals
+        itself, and shows them apart.
+
+        An item of DynamoDB may expire while the demo runs. Its table is then not compared.
         """
         graph = definitions.resolve_asset_graph()
         made = graph.materializable_asset_keys
         checks = len([key for key in graph.asset_check_keys if key.asset_key in made])
-        return f"Checks: {checks} of {checks} passed."
+        expiring = sum(len(each.tables) for each in LINES.sources if each.kind == "dynamodb")
+        found = re.search(r"Checks: (\d+) of (\d+) passed\.", told)
+        return (
+            found is not None
+            and found[1] == found[2]
+            and checks - expiring <= int(found[1]) <= checks
+        )
 
     def published(self) -> dict[str, tuple]:
         """Rows and checksum of every view that people read."""

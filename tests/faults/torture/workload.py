@@ -241,7 +241,7 @@ def totals(source: str) -> tuple[RunningTotal, ...]:
     windows: Any = ("life", "cycle", "day")
     return (
         total("ints", "s", "n", at="updated_at", windows=windows),
-        total("pairs", "region", "amount", where=(Where("nr", ">", 40),), by="region"),
+        total("pairs", "region", "amount", where=(Where("nr", ">", 40),), by="nr"),
         # Rows of the same word are one event: its row with the smallest number counts.
         total("shared", "n", "tick", identity=("s",), at="updated_at", windows=windows),
         total("everything", "size", "exact", identity=("tiny", "day"), at="moment"),
