@@ -12,11 +12,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final, Protocol
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from softcart_assets.inspire_app.links import Use, kept_form
 from softcart_assets.inspire_app.outbox import Channel, Message, Purpose, message_key
 from softcart_assets.inspire_app.people import age, email_key
+from softcart_assets.lines.inspire.zones import ZONES
 
 LINK_IS_GOOD_FOR: Final = timedelta(hours=2)
 
@@ -301,7 +302,7 @@ def check_profile(profile: Profile, now: datetime) -> None:
     errors = {}
     if not 1 <= len(profile.full_name.strip()) <= 200:
         errors["full_name"] = "Tell us your name, in up to 200 characters."
-    if profile.time_zone not in available_timezones():
+    if profile.time_zone not in ZONES:
         errors["time_zone"] = "Choose a time zone, such as Europe/Berlin."
     elif profile.birth_date:
         years = age(profile.birth_date, now.astimezone(ZoneInfo(profile.time_zone)).date())

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Final
-from zoneinfo import available_timezones
+
+from softcart_assets.lines.inspire.zones import ZONES
 
 _USUAL: Final = "Europe/London"
 
@@ -20,8 +21,7 @@ def _rows(name: str) -> list[list[str]]:
 @cache
 def country_of() -> Mapping[str, str]:
     """Time zone → code of its country."""
-    known = available_timezones()
-    return {zone: code for code, _, zone, *_ in _rows("zone.tab") if zone in known}
+    return {zone: code for code, _, zone, *_ in _rows("zone.tab") if zone in ZONES}
 
 
 @cache

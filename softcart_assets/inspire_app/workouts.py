@@ -7,7 +7,9 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
+
+from softcart_assets.lines.inspire.zones import ZONES
 
 _LONGEST: Final = timedelta(hours=48)
 _LARGEST: Final = Decimal(10**7)
@@ -76,7 +78,7 @@ class Workout:
         found = {}
         if self.activity not in _FIELDS:
             found["activity"] = f"Choose one of {', '.join(_FIELDS)}."
-        if self.time_zone not in available_timezones():
+        if self.time_zone not in ZONES:
             found["time_zone"] = "Choose a time zone, such as Europe/Berlin."
         # A clock may be a little fast.
         if not now - timedelta(days=3660) < self.started_at <= now + timedelta(minutes=5):

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from zoneinfo import available_timezones
 
 import duckdb
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
 
 from softcart_assets.inspire_app import people
 from softcart_assets.lines.inspire.groups import AGE_BANDS, OLDEST, hidden
+from softcart_assets.lines.inspire.zones import ZONES
 from spark.jobs import JOBS, Job
+from spark.jobs.inspire import workouts
 
 LOADED = datetime(2026, 3, 10, tzinfo=UTC)
 JANUARY, FEBRUARY, UNKNOWN = date(2026, 1, 1), date(2026, 2, 1), date(1900, 1, 1)
@@ -52,7 +56,11 @@ ROWS: dict[str, Sequence[tuple]] = {
         log("c", 1, "2026-02-01 12:00", "America/New_York"),
         log("d", 1, "2026-01-05 12:00"),
         log("e", 2, "2027-01-01 00:00"),  # after the load
-        log("f", 9, "2026-02-03 00:00", "Mars/Olympus"),  # of nobody, in a zone of nobody
+        log("f", 9, "2026-02-03 00:00"),  # of nobody
+        # In zones that nobody knows, or that are no place.
+        log("g", 8, "2026-02-03 00:00", "Mars/Olympus"),
+        log("h", 8, "2026-02-04 00:00", "Factory"),
+        log("i", 8, "2026-02-05 00:00", "ROC"),
     ],
     "inspire.users": [(1, "Riga", "Europe/Riga", None), (2, None, "Europe/Riga", None)],
     "inspire.user_goals": [
@@ -89,12 +97,13 @@ def found(job: Job, inputs: list[DataFrame]) -> dict[tuple[int, date], Row]:
 
 
 def test_a_day_is_that_of_the_place_and_counts_once(found: Mapping[tuple, Row]) -> None:
-    assert {*found} == {(1, JANUARY), (1, FEBRUARY), (2, UNKNOWN), (2, FEBRUARY), (9, FEBRUARY)}
+    assert {*found} == {(1, JANUARY), (1, FEBRUARY), (2, UNKNOWN), (2, FEBRUARY), (9, FEBRUARY), (8, UNKNOWN)}
     february = found[1, FEBRUARY]
     assert (february.workout_count, february.active_days) == (3, 1)
     assert (february.duration_seconds, february.distance_m) == (1800, Decimal("1000.500"))
     assert february.latest_at == datetime(2026, 2, 10)
     assert (found[2, UNKNOWN].workout_count, found[2, UNKNOWN].active_days) == (1, 1)
+    assert found[8, UNKNOWN].workout_count == 3
 
 
 def test_the_last_version_of_a_session_counts_after_it_expired(
@@ -129,6 +138,22 @@ def test_totals_are_those_of_the_lake(
         for column, query in job.totals.items():
             [(total,)] = engine.execute(query).fetchall()
             assert sum(row[column] for row in found.values()) == total, column
+
+
+def test_no_zone_stops_a_job(spark: SparkSession) -> None:
+    """Java's list of zones may be older than the application's."""
+    odd = ["America/Coyhaique", "Factory", "ROC", "EST", "localtime", "Mars/Olympus", "", None]
+    zones = sorted(available_timezones()) + odd
+    logs = spark.createDataFrame(
+        [log(str(n), n, "2026-01-05 12:30", zone) for n, zone in enumerate(zones)], LOGS
+    ).withColumn("_month", F.lit("2026-01"))
+    days = {row.user_id: row.local_date for row in workouts.days(logs).collect()}
+    assert len(days) == len(zones)
+    known = {zones[user] for user, day in days.items() if day != UNKNOWN}
+    assert len(ZONES) - 5 < len(known) <= len(ZONES)
+    assert known <= ZONES
+    # A workout has an hour if it has a day.
+    assert {zones[row.user_id] for row in workouts.hours(logs).collect()} == known
 
 
 def trained(people_of: Mapping[tuple[str, date | None], int]) -> list[DataFrame]:

@@ -96,10 +96,12 @@ def test_a_link_stays_good_after_a_password_that_is_too_short(store: Memory) -> 
     with pytest.raises(NotAccepted) as caught:
         finish(store, Plain(), "second", "short", ADA, NOW)
     assert caught.value.errors.keys() == {"password"}
-    young = replace(ADA, birth_date=date(2015, 1, 1), country_code="", time_zone="Mars")
-    with pytest.raises(NotAccepted) as caught:
-        finish(store, Plain(), "second", GOOD, young, NOW)
-    assert caught.value.errors.keys() == {"country_code", "time_zone"}
+    # Python knows Factory, but it is no place, and Java stops at it.
+    for zone in ("Mars", "Factory"):
+        young = replace(ADA, birth_date=date(2015, 1, 1), country_code="", time_zone=zone)
+        with pytest.raises(NotAccepted) as caught:
+            finish(store, Plain(), "second", GOOD, young, NOW)
+        assert caught.value.errors.keys() == {"country_code", "time_zone"}
     assert finish(store, Plain(), "second", GOOD, ADA, NOW) == 2
 
 

@@ -1,8 +1,8 @@
 """What each person did in each month: workouts, the goal that they serve, and visits.
 
 Grain: one row per person and local calendar month with a workout or a session. Events with an
-implausible time are in the month of the unknown date, 1900-01. It joins the people and goals of
-MySQL, the workouts of MongoDB and the sessions of DynamoDB.
+implausible time or in an unknown time zone are in the month of the unknown date, 1900-01. It joins
+the people and goals of MySQL, the workouts of MongoDB and the sessions of DynamoDB.
 
 Columns:
 

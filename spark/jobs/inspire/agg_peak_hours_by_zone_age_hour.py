@@ -2,7 +2,7 @@
 
 Grain: one row per time zone, age band and hour with a workout. The zone is that of the person
 today, the hour is that of the place of the workout. `all` stands for all zones, and for all ages of
-all zones. A workout with an implausible time has no hour.
+all zones. A workout with an implausible time or in an unknown time zone has no hour.
 
 Columns:
 
