@@ -97,7 +97,14 @@ def found(job: Job, inputs: list[DataFrame]) -> dict[tuple[int, date], Row]:
 
 
 def test_a_day_is_that_of_the_place_and_counts_once(found: Mapping[tuple, Row]) -> None:
-    assert {*found} == {(1, JANUARY), (1, FEBRUARY), (2, UNKNOWN), (2, FEBRUARY), (9, FEBRUARY), (8, UNKNOWN)}
+    assert {*found} == {
+        (1, JANUARY),
+        (1, FEBRUARY),
+        (2, UNKNOWN),
+        (2, FEBRUARY),
+        (9, FEBRUARY),
+        (8, UNKNOWN),
+    }
     february = found[1, FEBRUARY]
     assert (february.workout_count, february.active_days) == (3, 1)
     assert (february.duration_seconds, february.distance_m) == (1800, Decimal("1000.500"))
@@ -208,6 +215,34 @@ def test_peak_hours_are_local_and_small_groups_are_not_told(spark: SparkSession)
     }
     assert by_hour == {6: (72, 0), 18: (144, 72)}
     assert {*rows[0].asDict()} == {*job.columns} == {*job.lineage}
+
+
+def test_hours_of_few_people_are_not_told(spark: SparkSession) -> None:
+    """Neither is the same hour of the next smallest group."""
+    job = JOBS["agg_peak_hours_by_zone_age_hour"]
+    young, old, oldest = date(2000, 1, 5), date(1970, 1, 6), date(1950, 1, 6)
+    (schema, logs), users = trained(
+        {("Europe/Riga", young): 30, ("Europe/Rome", old): 12, ("Europe/Riga", oldest): 25}
+    )
+    # At 3:00 one of the oldest and all others. At 1:00 one alone, and more often than all at 18:00.
+    logs += [log(f"{user}d", user, "2026-01-05 01:13") for user in range(43)]
+    logs += [log(f"{n}e", 0, "2026-01-04 23:13") for n in range(100)]
+    frames = [spark.createDataFrame(logs, schema), spark.createDataFrame(*reversed(users))]
+    found = {
+        (row.time_zone, row.age_band, row.hour): row.is_best
+        for row in job.transform(*frames).collect()
+    }
+    assert {hour for *_, hour in found} == {3, 6, 18}
+    at_three = {each[:2] for each in found if each[2] == 3}
+    assert at_three == {("Europe/Riga", "20s"), ("all", "20s"), ("all", "all")}
+    # The best hour of the 20s is that of one person.
+    assert {each for each, is_best in found.items() if is_best} == {
+        ("Europe/Riga", "70 and over", 18),
+        ("all", "70 and over", 18),
+        ("Europe/Rome", "50s", 18),
+        ("all", "50s", 18),
+        ("all", "all", 18),
+    }
 
 
 def test_a_band_that_is_not_told_is_not_the_sum_of_its_zones(spark: SparkSession) -> None:

@@ -68,7 +68,7 @@ CREATE TABLE production.agg_engagement_by_user_month (user_id bigint, month date
   distance_m numeric, session_count bigint, page_views bigint, latest_at timestamptz);
 CREATE TABLE production.agg_peak_hours_by_zone_age_hour (time_zone text, age_band text,
   hour integer, workout_count bigint, weekend_workout_count bigint, people_count bigint,
-  is_best boolean, latest_at timestamptz);
+  is_best boolean);
 CREATE TABLE production.dim_product (product_id text, department_name text, is_current boolean);
 CREATE TABLE production.fct_order_lines (customer_id bigint, product_id text,
   is_cancelled boolean);

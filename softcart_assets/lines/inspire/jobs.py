@@ -53,9 +53,9 @@ AGGREGATES = (
         not_pii=dict.fromkeys(
             (
                 *("time_zone", "age_band", "hour", "workout_count", "weekend_workout_count"),
-                *("people_count", "is_best", "latest_at"),
+                *("people_count", "is_best"),
             ),
-            "It is of ten people or more, and tells of none of them.",
+            "Each hour is of ten people or more, and tells of none of them.",
         ),
         may_be_empty=True,
     ),

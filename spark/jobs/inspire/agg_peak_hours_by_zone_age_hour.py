@@ -14,11 +14,11 @@ Columns:
 - weekend_workout_count: those of them on Saturday and Sunday
 - people_count: people of the zone and band with any workout; the same in all hours of a group
 - is_best: whether it is the hour with most workouts of its group; of equals, the first one
-- latest_at: the last workout of the hour
 
 Groups of fewer than 10 people are left out, and with them the next smallest of the same band, so
-that the row of all zones does not tell them. Who wants the best hour of such a group takes that of
-the band in all zones, and else that of all.
+that the row of all zones does not tell them. So are hours in which fewer than 10 people of a group
+have trained, with the same hour of the next smallest group. Who wants the best hour of what is left
+out takes that of the band in all zones, and else that of all.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ LINEAGE = {
     "weekend_workout_count": (*_COUNTED, *STARTED),
     "people_count": (f"{LOGGED}.user_id",),
     "is_best": (*_COUNTED, *STARTED),
-    "latest_at": (f"{LOGGED}.started_at",),
 }
 
 BY_MONTH = (hours,)
@@ -81,24 +80,30 @@ def transform(hours: DataFrame, _activity_logs: DataFrame, users: DataFrame) -> 
                 F.struct(every.alias("time_zone"), every.alias("age_band")),
             )
         ),
-    ).select("user_id", "hour", "workout_count", "weekend_workout_count", "latest_at", "group.*")
+    ).select("user_id", "hour", "workout_count", "weekend_workout_count", "group.*")
     by_hour = Window.partitionBy(*_GROUP).orderBy(F.desc("workout_count"), "hour")
-    return (
+    hours_of_groups = (
         levels.groupBy(*_GROUP, "hour")
         .agg(
             F.sum("workout_count").alias("workout_count"),
             F.sum("weekend_workout_count").alias("weekend_workout_count"),
-            F.max("latest_at").alias("latest_at"),
+            # A person has one row for each hour.
+            F.count("*").alias("people_in_hour"),
         )
-        .join(_shown(levels), list(_GROUP))
+        # Before any hour is left out, as another one is not the best one.
+        .withColumn("is_best", F.row_number().over(by_hour) == 1)
+    )
+    groups = levels.groupBy(*_GROUP).agg(F.countDistinct("user_id").alias("people_count"))
+    return (
+        _shown(hours_of_groups, "people_in_hour", "hour")
+        .join(_shown(groups, "people_count"), list(_GROUP))
         .select(
             *_GROUP,
             "hour",
             "workout_count",
             "weekend_workout_count",
             "people_count",
-            (F.row_number().over(by_hour) == 1).alias("is_best"),
-            "latest_at",
+            "is_best",
         )
     )
 
@@ -112,28 +117,31 @@ def _band(years: Column) -> Column:
     return bands.otherwise(OLDEST)
 
 
-def _shown(levels: DataFrame) -> DataFrame:
-    """The groups that are large enough, as `softcart_assets.lines.inspire.groups.hidden` says."""
-    groups = levels.groupBy(*_GROUP).agg(F.countDistinct("user_id").alias("people_count"))
+def _shown(groups: DataFrame, people: str, *among_alike: str) -> DataFrame:
+    """The groups that are large enough, as `softcart_assets.lines.inspire.groups.hidden` says.
+
+    `people`: the column with their size. `among_alike`: groups that have these columns alike add
+    up.
+    """
     # Zones add up to their band, bands to all, and all is alone.
     is_zone, is_all = F.col("time_zone") != ALL, F.col("age_band") == ALL
     siblings = F.when(is_zone, F.col("age_band")).when(is_all, F.lit("")).otherwise(F.lit(ALL))
-    among = Window.partitionBy("siblings")
-    by_size = among.orderBy("people_count", *_GROUP)
+    among = Window.partitionBy("siblings", *among_alike)
+    by_size = among.orderBy(people, *_GROUP)
     before = by_size.rowsBetween(Window.unboundedPreceding, -1)
-    is_small = F.col("people_count") < FEWEST
+    is_small = F.col(people) < FEWEST
     has_small = F.max(is_small).over(among)
     told = (F.row_number().over(by_size) > 2) & ~is_small
-    is_shown = ~has_small | (told & (F.sum("people_count").over(before) >= FEWEST))
+    is_shown = ~has_small | (told & (F.sum(people).over(before) >= FEWEST))
     marked = groups.withColumn("siblings", siblings).withColumn("is_shown", is_shown)
     # A band that is left out is also the sum of its zones.
     whole = F.min(F.when(is_zone, True).otherwise(F.col("is_shown"))).over(
-        Window.partitionBy("age_band")
+        Window.partitionBy("age_band", *among_alike)
     )
     return (
         marked.withColumn("whole", whole)
         .where(F.col("is_shown") & F.col("whole"))
-        .select(*_GROUP, "people_count")
+        .drop("siblings", "is_shown", "whole")
     )
 
 
