@@ -10,6 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import chain
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -171,8 +173,20 @@ def test_regions_are_per_registered_person(
     wanted = {region: estimate(*each) for region, each in by_region.items()}
     assert len(wanted) == 4
     assert points(figures, "where") == near({k: 1000 * v[0] for k, v in wanted.items()})
-    best = max(wanted.values(), key=lambda each: each[1])
-    assert interval(figures, "where") == near(tuple(1000 * each for each in best))
+    whole = estimate(*(list(chain(*(each[n] for each in by_region.values()))) for n in (0, 1)))
+    # Benjamini and Hochberg, by the error on the scale of logarithms.
+    chances = sorted(
+        (2 - 2 * NormalDist().cdf(abs(math.log(v / whole[0])) / (math.log(high / v) / Z)), region)
+        for region, (v, _, high) in wanted.items()
+    )
+    passed = [n for n, (chance, _) in enumerate(chances, 1) if chance <= 0.05 * n / len(chances)]
+    clear = [wanted[region] for _, region in chances[: max(passed, default=0)]]
+    above = [each for each in clear if each[0] > whole[0]]
+    below = [each for each in clear if each[0] < whole[0]]
+    told = max(above, key=lambda each: each[1], default=None) or min(
+        below, key=lambda each: each[2], default=whole
+    )
+    assert interval(figures, "where") == near(tuple(1000 * each for each in told))
 
 
 def test_seasons_are_those_of_another_regression(
@@ -250,20 +264,25 @@ def test_segments_join_two_lines(
         department = departments[row["product_id"]]
         if row["customer_id"] in shoppers and department:
             bought[shoppers[row["customer_id"]]].add(department)
-    best = {}
+    pairs = {}
     for code, name in (("run_5k", "Run 5 km"), ("build_strength", "Build strength")):
         for department in ("Sports", "Books", "Home"):
             table = Counter(
                 (goals[user][1] == code, department in had) for user, had in bought.items()
             )
-            cells = [table[key] + 0.5 for key in ((1, 1), (1, 0), (0, 1), (0, 0))]
-            value = math.log(cells[0] * cells[3] / cells[1] / cells[2])
-            reach = Z * math.sqrt(sum(1 / cell for cell in cells))
-            found = tuple(math.exp(value + each) for each in (0, -reach, reach))
             # Ten with both, and ten with the goal alone.
             if table[True, True] >= 10 and table[True, False] >= 10:
-                best.setdefault(name, []).append((found[1], department, found))
-    assert best
+                keys = ((1, 1), (1, 0), (0, 1), (0, 0))
+                pairs[name, department] = [table[key] + 0.5 for key in keys]
+    assert pairs
+    best: dict[str, list] = defaultdict(list)
+    # All intervals hold together.
+    wide = NormalDist().inv_cdf(1 - 0.05 / 2 / len(pairs))
+    for (name, department), cells in pairs.items():
+        value = math.log(cells[0] * cells[3] / cells[1] / cells[2])
+        reach = wide * math.sqrt(sum(1 / cell for cell in cells))
+        found = tuple(math.exp(value + each) for each in (0, -reach, reach))
+        best[name].append((found[1], department, found))
     chosen = {name: max(each) for name, each in best.items()}
     assert points(figures, "lift") == near(
         {f"{n}: {each[1]}": each[2][0] for n, each in chosen.items()}

@@ -122,8 +122,33 @@ def test_regions_are_ranked_and_small_ones_are_left_out() -> None:
         "mean. Talsi is 50% below it."
     )
     assert (found.value, found.low, found.high) == (3000, 3000, 3000)
-    assert "Riga is clearly above the mean, Talsi is clearly below." in found.advice
+    assert "Of 3 regions, Riga is clearly above the mean, Talsi is clearly below." in found.advice
     assert insights.regions({"regions": rows[2:3]}) is None
+
+
+def test_regions_that_are_the_same_do_not_stand_out() -> None:
+    dice = np.random.default_rng(14)
+    rows = [
+        sums(list(dice.poisson(dice.gamma(2, 4, 60))), [1] * 60, region=str(n)) for n in range(9)
+    ]
+    found = insights.regions({"regions": rows})
+    assert found is not None
+    assert found.sentence.startswith("None of 9 regions clearly differs from the mean, ")
+    whole = insights.ratio(insights.total(rows))
+    assert (found.value, found.low, found.high) == tuple(1000 * each for each in whole)
+    assert found.figure == "Workouts per 1,000 registered people and month"
+    assert found.advice == (
+        "Of 9 regions, none is clearly above the mean, none is clearly below. Treat all alike "
+        "until one differs."
+    )
+    # One is below, and none above.
+    rows.append(sums(list(dice.poisson(dice.gamma(2, 1, 20))), [1] * 20, region="Talsi"))
+    found = insights.regions({"regions": rows})
+    assert found is not None
+    assert found.sentence.startswith("Talsi stands out: ")
+    assert found.sentence.endswith("% below the mean.")
+    assert found.figure.endswith("in Talsi")
+    assert "none is clearly above the mean, Talsi is clearly below." in found.advice
 
 
 def test_of_many_regions_few_are_called_apart_by_chance() -> None:
@@ -165,6 +190,35 @@ def test_seasons_need_two_years_and_compare_years() -> None:
         0.80 / np.exp(np.log(EFFECTS).mean()) - 1, abs=1e-4
     )
     assert insights.seasons({"months": rows[:23]}) is None
+    # A month that nobody tells anything of begins the series anew.
+    assert insights.seasons({"months": [rows[0], *rows[2:]]}) is None
+    later = [row | {"month": row["month"].replace(year=row["month"].year + 3)} for row in rows]
+    after = insights.seasons({"months": [*rows, *later]})
+    assert after is not None
+    assert [point.of for point in after.points][::12] == ["2027", "2028"]
+
+
+def test_months_that_are_the_same_need_no_campaigns() -> None:
+    called = 0
+    for seed in range(100):
+        dice = np.random.default_rng(seed)
+        rows = [
+            {
+                "month": date(2024 + n // 12, n % 12 + 1, 1),
+                "workouts": round(1e6 * math.exp(dice.normal(0, 0.05))),
+                "people_days": 1000,
+            }
+            for n in range(26)
+        ]
+        found = insights.seasons({"months": rows})
+        assert found is not None
+        assert "before ." not in found.advice
+        assert found.advice
+        if found.sentence.startswith("No month is clearly above or below the trend. "):
+            assert "Campaigns and challenges are as good in one month" in found.advice
+        else:
+            called += 1
+    assert called / 100 < 0.15
 
 
 def cells(both: int) -> list[dict[str, Any]]:
@@ -190,16 +244,42 @@ def cells(both: int) -> list[dict[str, Any]]:
 def test_the_category_of_the_greatest_lift() -> None:
     found = insights.segments({"cells": cells(30)})
     assert found is not None
-    lift = insights.odds_ratio(30, 20, 12, 448)
+    lift = insights.odds_ratio(30, 20, 12, 448, tests=4)
     assert (found.value, found.low, found.high) == lift
     assert [point.name for point in found.points] == ["Build strength: Sports", "Run 5 km: Sports"]
     assert found.sentence.startswith("People who buy Sports have ")
     assert "chance" not in found.sentence
+    assert found.figure.endswith("the clearest of 4 pairs of goal and category")
     # Nine people are too few to tell.
     found = insights.segments({"cells": cells(9)})
     assert found is not None
     assert [point.name for point in found.points] == ["Run 5 km: Sports", "Build strength: Books"]
     assert insights.segments({"cells": []}) is None
+
+
+def test_pairs_that_have_nothing_to_do_with_each_other_are_chance() -> None:
+    """The clearest of 48 pairs is often apart, if each is taken by itself."""
+    dice = np.random.default_rng(14)
+    called = alone = 0
+    for _ in range(100):
+        goals = dice.choice(list("abcdef"), 650, p=[0.2, 0.09, 0.22, 0.17, 0.2, 0.12])
+        buys = dice.random((650, 8)) < 0.35
+        goals, buys = goals[buys.any(axis=1)], buys[buys.any(axis=1)]
+        cells = [
+            {"goal_name": goal, "department_name": name, "people": int((of_goal & of_name).sum())}
+            for goal, of_goal in [
+                (None, goals != ""),
+                *((each, goals == each) for each in "abcdef"),
+            ]
+            for name, of_name in [(None, goals != ""), *((f"D{n}", buys[:, n]) for n in range(8))]
+        ]
+        found = insights.segments({"cells": cells})
+        assert found is not None
+        assert ("may be chance" in found.sentence) == (found.low <= 1)
+        called += found.low > 1
+        alone += found.value / (found.value / found.low) ** (insights.Z / 3.28) > 1
+    assert called / 100 < 0.15
+    assert alone / 100 > 0.4
 
 
 def test_ages_are_in_order_and_the_next_smallest_is_left_out() -> None:

@@ -70,14 +70,15 @@ def told(rows: Rows, group: str) -> list[Mapping[str, Any]]:
     return [row for row in rows if row[group] not in left_out]
 
 
-def odds_ratio(both: int, one: int, other: int, neither: int) -> Estimate:
+def odds_ratio(both: int, one: int, other: int, neither: int, tests: int = 1) -> Estimate:
     """By how much the odds of one thing are greater with another thing than without it (Woolf).
 
-    A half is added to each number, so that it is known where one is zero (Haldane).
+    A half is added to each number, so that it is known where one is zero (Haldane). `tests`: of how
+    many intervals all shall hold together with 95% (Bonferroni).
     """
     cells = [count + 0.5 for count in (both, one, other, neither)]
     value = math.log(cells[0] * cells[3] / (cells[1] * cells[2]))
-    reach = Z * math.sqrt(sum(1 / cell for cell in cells))
+    reach = NormalDist().inv_cdf(1 - 0.025 / tests) * math.sqrt(sum(1 / cell for cell in cells))
     return Estimate(math.exp(value), math.exp(value - reach), math.exp(value + reach))
 
 
@@ -168,23 +169,36 @@ def regions(rows: Mapping[str, Rows]) -> Finding | None:
     if len(found) < 2 or whole is None:
         return None
     ranked = sorted(found, key=lambda region: -found[region].value)
-    # By the end of the interval: the greatest of many values is often one of few people.
-    first = max(ranked, key=lambda region: found[region].low)
-    last = min(ranked, key=lambda region: found[region].high)
     clear = apart(found, whole.value)
     above = [region for region in ranked if region in clear and found[region].value > whole.value]
     below = [region for region in ranked if region in clear and found[region].value < whole.value]
-    thousand = Estimate(*(1000 * each for each in found[first]))
+    # By the end of the interval: the greatest of many values is often one of few people.
+    first = max(above, key=lambda region: found[region].low, default="")
+    last = min(below, key=lambda region: found[region].high, default="")
+    lead = first or last
+    figure = "Workouts per 1,000 registered people and month"
+    thousand = Estimate(*(1000 * each for each in (found[lead] if lead else whole)))
     shown = ranked if len(ranked) <= _BARS else [*ranked[: _BARS - 4], *ranked[-4:]]
+    sentence = f"{thousand.value:,.0f} workouts per 1,000 registered people and month"
+    if lead:
+        sentence = (
+            f"{lead} stands out: {sentence}, {_apart(found[lead].value / whole.value)} the mean."
+        )
+    else:
+        sentence = f"None of {len(found)} regions clearly differs from the mean, {sentence}."
+    if first and last:
+        sentence += f" {last} is {_apart(found[last].value / whole.value)} it."
     return Finding(
-        f"{first} stands out: {thousand.value:,.0f} workouts per 1,000 registered people and "
-        f"month, {_apart(found[first].value / whole.value)} the mean. {last} is "
-        f"{_apart(found[last].value / whole.value)} it.",
-        f"Workouts per 1,000 registered people and month in {first}",
+        sentence,
+        f"{figure} in {lead}" if lead else figure,
         *thousand,
-        f"{_listed(above, 'No region')} {_is(above)} clearly above the mean, "
-        f"{_listed(below, 'no region')} {_is(below)} clearly below. Look for what the first do "
-        "differently, such as clubs, and try it in the last.",
+        f"Of {len(found)} regions, {_listed(above, 'none')} {_is(above)} clearly above the mean, "
+        f"{_listed(below, 'none')} {_is(below)} clearly below. "
+        + (
+            "Look for what those with more do differently, such as clubs, and try it in the others."
+            if lead
+            else "Treat all alike until one differs."
+        ),
         tuple(
             Point(region, 1000 * each.value, "", 1000 * each.low, 1000 * each.high)
             for region, each in ((region, found[region]) for region in shown)
@@ -200,7 +214,7 @@ _BARS: Final = 12
 
 def seasons(rows: Mapping[str, Rows]) -> Finding | None:
     """When people train more than the trend says, by calendar month and year."""
-    series = [row for row in rows["months"] if row["workouts"] and row["people_days"]]
+    series = _last_run([row for row in rows["months"] if row["workouts"] and row["people_days"]])
     if len(series) < FEWEST_MONTHS:
         return None
     days = [row["month"] for row in series]
@@ -210,29 +224,50 @@ def seasons(rows: Mapping[str, Rows]) -> Finding | None:
     )
     order = sorted(range(12), key=lambda month: -found.effects[month].value)
     top, low = order[0], order[-1]
-    high = sorted(month for month in order[:3] if found.effects[month].low > 0)
+    # On a scale of logarithms, as one of twelve months is often apart by chance.
+    clear = apart({MONTHS[m]: Estimate(*(1 + v for v in found.effects[m])) for m in order}, 1)
+    high = sorted(m for m in order[:3] if MONTHS[m] in clear and found.effects[m].value > 0)
+    top = min(high, key=order.index, default=top)
+    has_low = MONTHS[low] in clear and found.effects[low].value < 0
     effect, ebb = found.effects[top], found.effects[low]
     # One month is no line.
     years = [year for year, count in sorted(Counter(d.year for d in days).items()) if count > 1][
         -3:
     ]
-    apart = {(day.year, day.month): value for day, value in zip(days, found.apart, strict=True)}
+    by_month = {(day.year, day.month): value for day, value in zip(days, found.apart, strict=True)}
+    told = [f"{_MONTH_NAMES[top]} is {_apart(1 + effect.value)} the trend"] if high else []
+    if has_low:
+        told.append(
+            f"{_MONTH_NAMES[low]} {'' if told else 'is '}{_apart(1 + ebb.value)} "
+            f"{'it' if told else 'the trend'}"
+        )
+    advice = []
+    if high:
+        names = _listed([_MONTH_NAMES[m] for m in high])
+        advice.append(f"Begin campaigns and challenges just before {names}.")
+    if has_low:
+        advice.append(f"Give people an easy goal in {_MONTH_NAMES[low]}, when many stop.")
     return Finding(
-        f"{_MONTH_NAMES[top]} is {_apart(1 + effect.value)} the trend and {_MONTH_NAMES[low]} "
-        f"{_apart(1 + ebb.value)} it. Without the seasons, an active person trained "
-        f"{_more(found.yearly)} than a year before.",
+        f"{' and '.join(told) or 'No month is clearly above or below the trend'}. Without the "
+        f"seasons, an active person trained {_more(found.yearly)} than a year before.",
         f"Workouts in {_MONTH_NAMES[top]} against the trend",
         *effect,
-        f"Begin campaigns and challenges just before {_listed([_MONTH_NAMES[m] for m in high])}, "
-        f"and give people an easy goal in {_MONTH_NAMES[low]}, when many stop.",
+        " ".join(advice) or "Campaigns and challenges are as good in one month as in another.",
         tuple(
-            Point(MONTHS[month - 1], apart.get((year, month)), str(year))
+            Point(MONTHS[month - 1], by_month.get((year, month)), str(year))
             for year in years
             for month in range(1, 13)
         ),
         "Lines of years over the months, against the trend: "
         + ", ".join(f"{MONTHS[m]} {found.effects[m].value:+.0%}" for m in range(12)),
     )
+
+
+def _last_run(rows: Rows) -> Rows:
+    """The last rows whose months are one after the other."""
+    numbers = [row["month"].year * 12 + row["month"].month for row in rows]
+    gaps = [n for n in range(1, len(rows)) if numbers[n] != numbers[n - 1] + 1]
+    return rows[gaps[-1] :] if gaps else rows
 
 
 _MONTH_NAMES: Final = (
@@ -248,15 +283,22 @@ def segments(rows: Mapping[str, Rows]) -> Finding | None:
     }
     everybody = cells.get((None, None), 0)
     # People without a goal count among the others.
+    pairs = {
+        (goal, department): both
+        for (goal, department), both in cells.items()
+        if department is not None
+        and goal not in (None, "none")
+        and not hidden({"in": both, "out": cells[goal, None] - both})
+    }
     best: dict[str, tuple[str, Estimate]] = {}
-    for (goal, department), both in cells.items():
-        if department is None or goal in (None, "none"):
-            continue
-        if hidden({"in": both, "out": cells[goal, None] - both}):
-            continue
+    for (goal, department), both in pairs.items():
         with_goal, buyers = cells[goal, None], cells[None, department]
         found = odds_ratio(
-            both, with_goal - both, buyers - both, everybody - with_goal - buyers + both
+            both,
+            with_goal - both,
+            buyers - both,
+            everybody - with_goal - buyers + both,
+            len(pairs),
         )
         # By the lower end, because the greatest of many estimates is often one of few people.
         if goal not in best or found.low > best[goal][1].low:
@@ -269,7 +311,8 @@ def segments(rows: Mapping[str, Rows]) -> Finding | None:
     return Finding(
         f"People who buy {department} have {lift.value:.1f} times the odds of the goal “{goal}” "
         f"that others have{'' if is_sure else ', which may be chance'}.",
-        f"Odds of the goal “{goal}” with purchases of {department}, against those without",
+        f"Odds of the goal “{goal}” with purchases of {department}, against those without, the "
+        f"clearest of {len(pairs)} pairs of goal and category",
         *lift,
         f"Recommend {department} to people whose goal is “{goal}”, and the goal to those who buy "
         f"{department}."

@@ -307,8 +307,9 @@ INSPIRE_PAGE = Page(
                     "count",
                     "Of the last whole year and the people who are registered today, by where they "
                     "live today. The interval counts people as independent, not workouts. Clearly "
-                    "above or below: at most 5% of these are expected to be chance. Regions with "
-                    "fewer than 10 people are left out.",
+                    "above or below: at most 5% of these are expected to be chance, of all regions "
+                    "that are compared (Benjamini and Hochberg). Regions with fewer than 10 people "
+                    "are left out, and with them the next smallest.",
                 ),
             ),
         ),
@@ -326,7 +327,8 @@ INSPIRE_PAGE = Page(
                     "Workouts a day of people who keep on: they trained in the months before and "
                     "after, too. Classical decomposition by regression: the logarithm of a month "
                     "is a quadratic trend, plus the effect of its calendar month, plus a rest. "
-                    "The interval is Student's, from the rests.",
+                    "The interval is Student's, from the rests. Clearly above or below: at most "
+                    "5% of these are expected to be chance, of twelve months.",
                 ),
             ),
         ),
@@ -343,7 +345,9 @@ INSPIRE_PAGE = Page(
                     "decimal",
                     "Of customers of the shop who use the application and bought anything. Lift is "
                     "the odds ratio of a goal with and without purchases of a category. The one "
-                    "shown has the greatest lower end of its interval.",
+                    "shown has the greatest lower end of its interval. The intervals are so wide "
+                    "that all of them together hold with 95% (Bonferroni), however many pairs are "
+                    "compared.",
                 ),
                 Listing(
                     "segments",
