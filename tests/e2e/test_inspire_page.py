@@ -25,6 +25,7 @@ from support.training import create_training
 
 from softcart_assets.connections import PostgresConnection
 from softcart_assets.lines.inspire.extracts import EXTRACTS
+from softcart_assets.lines.inspire.groups import OTHERS, hidden
 from softcart_assets.lines.inspire.pages import INSPIRE_PAGE
 from softcart_assets.lines.model import Extract
 from softcart_assets.pages.kit.render import PageResult, build_page
@@ -112,40 +113,82 @@ def near(values: Any) -> Any:
     return pytest.approx(values, abs=2e-6)
 
 
+def in_groups(months: list[dict[str, Any]], half: str, column: str) -> dict[tuple[date, str], list]:
+    """The rows with any of `half`, by month and group: small ones together, and no small month."""
+    found: dict[date, dict[str, list]] = defaultdict(lambda: defaultdict(list))
+    for row in months:
+        if row[half] and row["month"] > date(1900, 1, 1):
+            found[row["month"]][row[column]].append(row)
+    small = hidden({month: sum(map(len, parts.values())) for month, parts in found.items()})
+    groups: dict[tuple[date, str], list] = defaultdict(list)
+    for month, parts in found.items():
+        left_out = hidden({part: len(each) for part, each in parts.items()})
+        for part, each in parts.items():
+            if month not in small:
+                groups[month, OTHERS if part in left_out else part] += each
+    return groups
+
+
 def test_every_figure_of_the_cube_equals_production(
-    figures: dict[tuple[str, str], str], production: PostgresConnection
+    figures: dict[tuple[str, str], str], months: list
 ) -> None:
-    wanted: dict[tuple[str, str], Decimal | None] = {}
-    for dimension, key in {
-        "": "''",
-        "region": "json_build_array(region)::text",
-        "goal": "json_build_array(goal_code)::text",
-    }.items():
-        for row in rows(
-            production,
-            f"""SELECT {key} AS place, sum(workout_count) AS workouts,
-              count(*) FILTER (WHERE workout_count > 0) AS active, sum(active_days) AS days,
-              sum(duration_seconds) AS time, sum(session_count) AS visits,
-              sum(page_views) AS views,
-              sum(workout_count) FILTER (WHERE month < '{NEWEST}') / nullif(
-                count(*) FILTER (WHERE workout_count > 0 AND month < '{NEWEST}'), 0)::numeric
-                AS each
-            FROM production.agg_engagement_by_user_month WHERE month >= '2025-04-01' GROUP BY 1""",
-        ):
-            place = row.pop("place")
-            path = place and json.dumps(
-                json.loads(place), ensure_ascii=False, separators=(",", ":")
-            )
-            for name, value in row.items():
-                wanted[f"{dimension}-{name}" if dimension else name, path] = value
+    wanted: Counter[tuple[str, str]] = Counter()
+    over: Counter[tuple[str, str]] = Counter()
+    columns = {
+        "workouts": "workout_count",
+        "days": "active_days",
+        "time": "duration_seconds",
+        "visits": "session_count",
+        "views": "page_views",
+    }
+    for half in ("workout_count", "session_count"):
+        for (month, goal), group in in_groups(months, half, "goal_code").items():
+            assert len(group) >= 10
+            if month < date(2025, 4, 1):
+                continue
+            for prefix, place in (("", ""), ("goal-", json.dumps([goal]))):
+                if half == "workout_count":
+                    wanted[f"{prefix}active", place] += len(group)
+                for name, column in columns.items():
+                    if (half == "session_count") == (name in ("visits", "views")):
+                        wanted[f"{prefix}{name}", place] += sum(row[column] for row in group)
+                if half == "workout_count" and month < NEWEST:
+                    over[f"{prefix}each", place] += len(group)
+                    wanted[f"{prefix}each", place] += sum(row["workout_count"] for row in group)
     compared = set()
     for place, value in wanted.items():
         if place in figures:
             text = figures[place]
             assert text
-            assert abs(Decimal(text) - (value or 0)) < Decimal("0.0001"), place
+            exact = Decimal(value) / over[place] if place in over else value
+            assert abs(Decimal(text) - exact) < Decimal("0.0001"), place
             compared.add(place[0])
-    assert len(compared) == 5 + 4 + 4
+    assert len(compared) == 5 + 5
+
+
+def test_neither_page_nor_extract_tells_of_few_people(
+    built: PageResult, production: PostgresConnection, months: list
+) -> None:
+    cube = rows(production, f"SELECT * FROM {INSPIRE_PAGE.cube.fact} f WHERE f.is_told")
+    for half in ("workout_count", "session_count"):
+        by_goal = Counter((row["month"], row["part"]) for row in cube if row[half])
+        expected = in_groups(months, half, "goal_code")
+        assert by_goal == {key: len(group) for key, group in expected.items()}
+        assert min(by_goal.values()) >= 10
+        # Some goals of the first months are too small, and so is the month with the odd date.
+        assert {part for _, part in by_goal} > {OTHERS, "run_5k"}
+        assert len(expected) < len(
+            {(row["month"], row["goal_code"]) for row in months if row[half]}
+        )
+    [extract] = [each for each in EXTRACTS if each.name == "ext_engagement_monthly"]
+    found = rows(production, extract.sql)
+    told = {half: in_groups(months, half, "region") for half in ("workout_count", "session_count")}
+    assert {(row["month"], row["region"]): row["active_count"] for row in found} == {
+        key: len(told["workout_count"].get(key, ())) for key in {*chain(*told.values())}
+    }
+    assert all(row["active_count"] >= 10 for row in found if row["workout_count"])
+    assert OTHERS in {row["region"] for row in found}
+    assert not any("region" in str(each) for each in INSPIRE_PAGE.cube.dimensions)
 
 
 def test_the_first_figures_are_those_of_the_script(
@@ -334,14 +377,18 @@ def test_peaks_are_shares_of_the_local_week(
     figures: dict[tuple[str, str], str], production: PostgresConnection
 ) -> None:
     cells: Counter[str] = Counter()
+    of_cell: dict[str, set[int]] = defaultdict(set)
     by_person: dict[int, Counter[int]] = defaultdict(Counter)
     for row in rows(production, "SELECT * FROM production.fct_activity"):
         if row["time_of_day_key"] >= 0:
             hour = row["time_of_day_key"] // 60
             cells[f"{row['activity_date']:%a} {hour}"] += 1
+            of_cell[f"{row['activity_date']:%a} {hour}"].add(row["customer_id"])
             by_person[row["customer_id"]][hour] += 1
     whole = sum(cells.values())
     drawn = points(figures, "peaks")
+    # All of the small table's hours have people enough.
+    assert min(map(len, of_cell.values())) >= 10
     assert len(drawn) == 7 * 24
     assert {key: value for key, value in drawn.items() if value} == near(
         {key: count / whole for key, count in cells.items()}

@@ -307,15 +307,15 @@ def test_ages_are_in_order_and_the_next_smallest_is_left_out() -> None:
 
 def test_the_peak_is_the_hour_with_most_workouts_of_all_weekdays() -> None:
     week = [
-        {"weekday": 1, "hour": 18, "workouts": 30},
-        {"weekday": 2, "hour": 18, "workouts": 20},
-        {"weekday": 6, "hour": 9, "workouts": 40},
-        {"weekday": 6, "hour": 10, "workouts": 10},
+        {"weekday": 1, "hour": 18, "workouts": 30, "people": 20},
+        {"weekday": 2, "hour": 18, "workouts": 20, "people": 10},
+        {"weekday": 6, "hour": 9, "workouts": 40, "people": 30},
+        {"weekday": 6, "hour": 10, "workouts": 10, "people": 10},
     ]
     by_hour = [
-        sums([25, 25], [50, 50], hour=18),
-        sums([20, 20], [50, 50], hour=9),
-        sums([5, 5], [50, 50], hour=10),
+        sums([25, 25], [50, 50], hour=18, people_in_hour=20),
+        sums([20, 20], [50, 50], hour=9, people_in_hour=30),
+        sums([5, 5], [50, 50], hour=10, people_in_hour=10),
     ]
     bands = [
         {"age_band": band, "hour": hour} for band, hour in (("60s", 8), ("30s", 18), ("20s", 18))
@@ -330,3 +330,24 @@ def test_the_peak_is_the_hour_with_most_workouts_of_all_weekdays() -> None:
     assert len(found.points) == 7 * 24
     assert sum(point.value for point in found.points) == pytest.approx(1)
     assert insights.peaks({"cells": [], "hours": [], "bands": []}) is None
+
+
+def test_hours_of_few_people_are_not_told() -> None:
+    people = {(1, 18): 40, (2, 18): 30, (3, 18): 9, (6, 9): 20, (6, 10): 12, (6, 3): 1, (4, 9): 25}
+    week = [
+        # One person does more than all others.
+        {"weekday": day, "hour": hour, "workouts": 900 if hour == 3 else count, "people": count}
+        for (day, hour), count in people.items()
+    ]
+    by_hour = [
+        sums([9] * 60, [17] * 60, hour=18, people_in_hour=60),
+        sums([15] * 60, [17] * 60, hour=3, people_in_hour=1),
+    ]
+    found = insights.peaks({"cells": week, "hours": by_hour, "bands": []})
+    assert found is not None
+    assert (
+        "between 18:00 and 19:00, and the busiest hour of the week is Mon 18:00" in found.sentence
+    )
+    left_out = {(point.of, int(point.name)) for point in found.points if point.value is None}
+    # One and nine are ten. Of 18:00, whose sum is told, two days.
+    assert left_out == {("Sat", 3), ("Wed", 18), ("Tue", 18)}

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from softcart_assets.lines.inspire.groups import AGE_BANDS, OLDEST, hidden
+from softcart_assets.lines.inspire.groups import AGE_BANDS, FEWEST, OLDEST, hidden
 from softcart_assets.lines.page import Finding, Point, Rows
 
 Z: Final = NormalDist().inv_cdf(0.975)
@@ -357,12 +357,23 @@ def ages(rows: Mapping[str, Rows]) -> Finding | None:
 
 def peaks(rows: Mapping[str, Rows]) -> Finding | None:
     """At which hour of the local day people begin to train."""
-    shares = {row["hour"]: found for row in rows["hours"] if (found := ratio(row))}
-    if not shares:
+    shares = {
+        row["hour"]: found
+        for row in rows["hours"]
+        if row["people_in_hour"] >= FEWEST and (found := ratio(row))
+    }
+    whole = sum(int(row["workouts"]) for row in rows["cells"])
+    people = {(row["weekday"], row["hour"]): int(row["people"]) for row in rows["cells"]}
+    top = max(shares, key=lambda hour: (shares[hour].value, -hour), default=0)
+    # The whole is told, and that of the best hour.
+    small = hidden(people) | hidden({each: n for each, n in people.items() if each[1] == top})
+    cells = {
+        (row["weekday"], row["hour"]): int(row["workouts"])
+        for row in rows["cells"]
+        if (row["weekday"], row["hour"]) not in small
+    }
+    if not shares or not cells:
         return None
-    cells = {(row["weekday"], row["hour"]): int(row["workouts"]) for row in rows["cells"]}
-    whole = sum(cells.values())
-    top = max(shares, key=lambda hour: (shares[hour].value, -hour))
     weekday, at = max(cells, key=lambda each: (cells[each], -each[0], -each[1]))
     bands: dict[int, list[str]] = {}
     order = [*(name for _, name in AGE_BANDS), OLDEST]
@@ -381,7 +392,11 @@ def peaks(rows: Mapping[str, Rows]) -> Finding | None:
         "Remind people an hour before the best hour of their zone and age. The application does it "
         "for those who want it.",
         tuple(
-            Point(str(hour), cells.get((day, hour), 0) / whole, WEEKDAYS[day - 1])
+            Point(
+                str(hour),
+                None if (day, hour) in small else cells.get((day, hour), 0) / whole,
+                WEEKDAYS[day - 1],
+            )
             for day in range(1, 8)
             for hour in range(24)
         ),

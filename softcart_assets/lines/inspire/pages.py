@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from softcart_assets.lines.inspire.groups import engagement
 from softcart_assets.lines.page import (
     Cards,
     Column,
@@ -30,22 +31,21 @@ _FINDERS: Final = "softcart_assets.lines.inspire.insights"
 _UNKNOWN: Final = "1900-01-01"
 
 _CUBE = Cube(
-    fact="production.agg_engagement_by_user_month",
+    # Of regions, most would be too small to be told of in a month.
+    fact=f"({engagement('goal_code')})",
     joins="",
     # The unknown month would be the first one of everything.
-    where=f"f.month <> '{_UNKNOWN}'",
+    where=f"f.is_told AND f.month <> '{_UNKNOWN}'",
     day="f.month",
     unit="month",
     moment="f.latest_at",
-    # People are added up: the page tells of none of them.
-    event="concat(f.region, ' ', f.goal_code, ' ', f.month)",
+    event="concat(f.part, ' ', f.month)",
     remarks={
         "Rows of the month 1900-01, whose events have an implausible date": (
             f"f.month = '{_UNKNOWN}'"
         ),
     },
     dimensions=(
-        Dimension("region", "Region", "Regions", (Level("region", "f.region"),)),
         Dimension(
             "goal",
             "Goal",
@@ -53,13 +53,13 @@ _CUBE = Cube(
             (
                 Level(
                     "goal",
-                    "f.goal_code",
+                    "f.part",
                     names="SELECT goal_code, name FROM production.dim_fitness_goal",
                 ),
             ),
         ),
     ),
-    ladder=(Rung(3, says="Every region and goal by month, for three years at most."),),
+    ladder=(Rung(3, says="Every goal by month, for three years at most."),),
 )
 
 _MEASURES = (
@@ -262,14 +262,16 @@ WHERE t.hour IS NOT NULL AND f.activity_date <> '{_UNKNOWN}'"""
 
 _WEEK = f"""
 WITH trained AS ({_TRAINED})
-SELECT weekday, hour, count(*) AS workouts FROM trained GROUP BY weekday, hour"""
+SELECT weekday, hour, count(*) AS workouts, count(DISTINCT user_id) AS people
+FROM trained GROUP BY weekday, hour"""
 
 _HOURS = f"""
 WITH trained AS ({_TRAINED}),
 by_hour AS (SELECT user_id, hour, count(*)::float8 AS y FROM trained GROUP BY user_id, hour),
 by_person AS (SELECT user_id, sum(y) AS x FROM by_hour GROUP BY user_id),
 whole AS (SELECT count(*) AS people, sum(x) AS x, sum(x * x) AS xx FROM by_person)
-SELECT h.hour, w.people, sum(h.y) AS y, w.x, sum(h.y * h.y) AS yy, sum(h.y * p.x) AS xy, w.xx
+SELECT h.hour, count(*) AS people_in_hour, w.people, sum(h.y) AS y, w.x, sum(h.y * h.y) AS yy,
+       sum(h.y * p.x) AS xy, w.xx
 FROM by_hour h JOIN by_person p ON p.user_id = h.user_id CROSS JOIN whole w
 GROUP BY h.hour, w.people, w.x, w.xx"""
 
@@ -290,9 +292,11 @@ INSPIRE_PAGE = Page(
                 Cards(("workouts", "active", "each", "time", "visits"), has_headline=True),
                 Trend("workouts", 180),
                 Trend("visits", 180),
-                Ranking("region", ("workouts", "active", "each", "days")),
-                Ranking("goal", ("workouts", "active", "each", "views")),
+                Ranking("goal", ("workouts", "active", "each", "days", "views")),
             ),
+            "Goals with fewer than 10 people in a month are put together as Other, and with them "
+            "the next smallest, so that no sum tells them. So are those with fewer than 10 "
+            "visitors, for sessions. Months with fewer than 10 people are left out likewise.",
         ),
         Section(
             "regions",
@@ -397,7 +401,8 @@ INSPIRE_PAGE = Page(
                     f"{_FINDERS}:peaks",
                     "shades",
                     "rate",
-                    "Share of all workouts, on the clock of the place where they were done.",
+                    "Share of all workouts, on the clock of the place where they were done. Hours "
+                    "of fewer than 10 people are left out, and with them the next smallest.",
                 ),
             ),
         ),
