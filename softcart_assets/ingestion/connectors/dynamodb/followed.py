@@ -321,7 +321,7 @@ class FollowedLoad(TableLoad):
         if self._taking is None or not found:
             super().merge(columns, found)
             return
-        self.counts += found
+        self.note_merge(columns, found)
         time = (
             "(SELECT t._committed_at FROM pg_temp.touched t WHERE "
             f"{self.raw.same_key('t', 'changes')} LIMIT 1)"
