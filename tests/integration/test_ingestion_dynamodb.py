@@ -17,7 +17,7 @@ import pytest
 from seed_data.common.dynamodb import DynamoDatabase
 from seed_data.common.model import TableDesign
 from softcart_assets.connections import DynamoConnection, PostgresConnection
-from softcart_assets.ingestion.connectors.dynamodb import streams
+from softcart_assets.ingestion.connectors.dynamodb import followed, streams
 from softcart_assets.ingestion.connectors.dynamodb.positions import place_of
 from softcart_assets.ingestion.connectors.dynamodb.privileges import examine
 from softcart_assets.ingestion.connectors.dynamodb.reader import DynamoReader
@@ -166,7 +166,9 @@ def test_totals_are_those_of_the_items(
     assert found() == {"2026-01-01": 2, "2026-01-02": 1}
 
 
+@pytest.mark.parametrize("at_once", [20_000, 1])
 def test_what_happens_during_the_scan_is_not_lost(
+    at_once: int,
     items: Items,
     dynamo: DynamoConnection,
     postgres: PostgresConnection,
@@ -184,6 +186,7 @@ def test_what_happens_during_the_scan_is_not_lost(
         items.put("99", n=number(99))
 
     monkeypatch.setattr(DynamoReader, "_segment", changed_meanwhile)
+    monkeypatch.setattr(followed, "_LAST_ONES_OF", at_once)
     load_all(source_of(FOLLOWED), dynamo, postgres, lake)
     found = dict(rows(postgres))
     assert (found["00"], found.get("01"), found["99"]) == (100, None, 99)
