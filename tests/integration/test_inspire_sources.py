@@ -40,6 +40,7 @@ BROKEN = (
     "HAVING COUNT(*) > 1",
     "SELECT u.id FROM users u JOIN consents c ON c.user_id = u.id "
     "WHERE u.state = 'deleted' AND c.withdrawn_at IS NULL",
+    "SELECT c.id FROM choices c JOIN users u ON u.id = c.user_id WHERE u.state = 'deleted'",
     "SELECT id FROM consents WHERE withdrawn_at < given_at",
     "SELECT id FROM choices WHERE done_at < shown_at OR propensity <= 0 OR propensity > 1",
 )
