@@ -10,6 +10,7 @@ import gzip
 import io
 import math
 import re
+import struct
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -295,6 +296,7 @@ _FAULTS: Final = (
     *(GPXException, fitdecode.FitError, ElementTree.ParseError),
     # Libraries meet what they do not expect.
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError),
+    *(AssertionError, struct.error),
 )
 
 

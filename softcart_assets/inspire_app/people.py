@@ -8,6 +8,8 @@ from datetime import date
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from softcart_assets.lines.inspire.groups import AGE_BANDS, OLDEST
+
 _ADDRESS: Final = re.compile(
     r"[^\s@<>\"(),:;\\\[\]\x00-\x1f\x7f]{1,64}@(?:[^\s@<>()\[\]\x00-\x1f,:;\\\"]{1,63}\.)+[^\s@<>().,:;\\\"\[\]\x00-\x1f]{2,63}"
 )
@@ -18,7 +20,6 @@ _STOP: Final = frozenset(
 )
 _START: Final = frozenset({"start", "unstop"})
 _YES: Final = frozenset({"yes", "ja", "oui", "sí", "si"})
-_BANDS: Final = ((20, "under 20"), (30, "20s"), (40, "30s"), (50, "40s"), (60, "50s"), (70, "60s"))
 
 
 def email_key(address: str) -> str | None:
@@ -76,4 +77,4 @@ def age(birth: date, day: date) -> int:
 
 def age_band(years: int) -> str:
     """The group of an age in the insights."""
-    return next((name for below, name in _BANDS if years < below), "70 and over")
+    return next((name for below, name in AGE_BANDS if years < below), OLDEST)

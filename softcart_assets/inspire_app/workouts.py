@@ -24,6 +24,9 @@ _FIELDS: Final = {
 }
 ACTIVITIES: Final = tuple(_FIELDS)
 NUMBERS: Final = {"distance_m", "ascent_m", "average_watts", "pool_m"}
+AMOUNT_PLACES: Final = 2
+LOAD_PLACES: Final = 3
+"""Decimal places of a number and of a set's load. The warehouse has no more, so none are kept."""
 
 
 class Origin(StrEnum):

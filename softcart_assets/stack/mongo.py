@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from softcart_assets.stack.server import (
     START_SECONDS,
+    STOP_SECONDS,
     USER,
     Server,
     StackError,
@@ -175,7 +176,9 @@ class Mongo(Server):
         ):
             try:
                 with pymongo.MongoClient[dict[str, Any]](
-                    self._uri(port=port), serverSelectionTimeoutMS=START_SECONDS * 1000
+                    self._uri(port=port),
+                    serverSelectionTimeoutMS=START_SECONDS * 1000,
+                    socketTimeoutMS=START_SECONDS * 1000,
                 ) as client:
                     self._create_user(client)
             except pymongo.errors.PyMongoError as error:
@@ -184,6 +187,11 @@ class Mongo(Server):
                 ) from None
             finally:
                 process.terminate()
+                # What it has confirmed survives a kill.
+                try:
+                    process.wait(STOP_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
 
     def _make_user_of_mongod(self, anybody: MongoClient[dict[str, Any]]) -> None:
         """Configure a new replica set and make our user.

@@ -17,13 +17,14 @@ import pytest
 from seed_data.common.dynamodb import DynamoDatabase
 from seed_data.common.model import TableDesign
 from softcart_assets.connections import DynamoConnection, PostgresConnection
-from softcart_assets.ingestion.connectors.dynamodb import streams
+from softcart_assets.ingestion.connectors.dynamodb import followed, streams
 from softcart_assets.ingestion.connectors.dynamodb.positions import place_of
 from softcart_assets.ingestion.connectors.dynamodb.privileges import examine
 from softcart_assets.ingestion.connectors.dynamodb.reader import DynamoReader
 from softcart_assets.ingestion.errors import LoadsFailed
 from softcart_assets.ingestion.load import changed_tables
-from softcart_assets.lines.model import Source, Table
+from softcart_assets.ingestion.sinks.ods.rebuild import check
+from softcart_assets.lines.model import RunningTotal, Source, Table
 from softcart_assets.stack.dynamodb import DynamoDB
 from tests.support.ingestion import classify, load_all, query
 
@@ -140,7 +141,34 @@ def test_a_table_is_followed_version_by_version(
     ]
 
 
+def test_totals_are_those_of_the_items(
+    items: Items, dynamo: DynamoConnection, postgres: PostgresConnection, lake: str
+) -> None:
+    """After each load: what is added, changed, moved to another day or deleted."""
+    days = RunningTotal(
+        "days", "What was done.", table="sessions", key="n", measures={"times": "*"}, by="day"
+    )
+    table = replace(FOLLOWED, columns=classify(none="id n day"))
+    source = replace(source_of(table), totals=(days,))
+
+    def found() -> dict[str, int]:
+        load_all(source, dynamo, postgres, lake)
+        assert check(postgres, source, days).wrong == 0
+        told = query(postgres, "SELECT * FROM ods.days_windows(7, 1, 'UTC', now())")
+        return {row[3]: int(row[4]) for row in told}
+
+    for id_ in "abc":
+        items.put(id_, n=number(7), day={"S": "2026-01-01"})
+    assert found() == {"2026-01-01": 3}
+    items.put("a", n=number(7), day={"S": "2026-01-02"})
+    items.put("d", n=number(7), day={"S": "2026-01-01"})
+    items.delete("b")
+    assert found() == {"2026-01-01": 2, "2026-01-02": 1}
+
+
+@pytest.mark.parametrize("at_once", [20_000, 1])
 def test_what_happens_during_the_scan_is_not_lost(
+    at_once: int,
     items: Items,
     dynamo: DynamoConnection,
     postgres: PostgresConnection,
@@ -158,6 +186,7 @@ def test_what_happens_during_the_scan_is_not_lost(
         items.put("99", n=number(99))
 
     monkeypatch.setattr(DynamoReader, "_segment", changed_meanwhile)
+    monkeypatch.setattr(followed, "_LAST_ONES_OF", at_once)
     load_all(source_of(FOLLOWED), dynamo, postgres, lake)
     found = dict(rows(postgres))
     assert (found["00"], found.get("01"), found["99"]) == (100, None, 99)
@@ -214,12 +243,16 @@ def test_an_expired_item_is_told_from_a_sign_out(
         TableName=items.name,
         TimeToLiveSpecification={"Enabled": True, "AttributeName": "expires_at"},
     )
-    items.put("expiring", expires_at=number(int(time.time()) + 1))
-    items.put("signing out", expires_at=number(int(time.time()) + 3600))
+    later = number(int(time.time()) + 36_000)
+    items.put("expiring", expires_at=later)
+    items.put("signing out", expires_at=later)
     load_all(source_of(FOLLOWED), dynamo, postgres, lake)
     items.delete("signing out")
-    deadline = time.monotonic() + 90
-    while items.client.scan(TableName=items.name)["Items"] and time.monotonic() < deadline:
+    # Only now: the server may delete it at any time from here on.
+    items.put("expiring", expires_at=number(int(time.time()) - 1))
+    deadline = time.monotonic() + 150
+    while items.client.scan(TableName=items.name)["Items"]:
+        assert time.monotonic() < deadline, "the server looks for expired items once a minute"
         time.sleep(1)
     load_all(source_of(FOLLOWED), dynamo, postgres, lake)
     assert query(

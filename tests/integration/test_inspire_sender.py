@@ -84,9 +84,17 @@ def people(app: Fitness) -> Callable[..., list[int]]:
     [(last,)] = app.rows("SELECT COALESCE(max(id), 0) FROM users")
 
     def add(*zones: str, wishes: Notifications | None = None) -> list[int]:
-        return add_people(app, last + 1, list(zones) or ["Europe/Berlin"], wishes)
+        return add_people(app, last + 1, list(zones) or [noon()], wishes)
 
     return add
+
+
+def noon() -> str:
+    """A zone whose clocks show between 12 and 1 p.m. now. It has the date of UTC.
+
+    At no other hour might the senders under test plan messages of the day themselves.
+    """
+    return f"Etc/GMT{datetime.now(UTC).hour - 12:+}"
 
 
 def states(app: Fitness, user_id: int) -> list[tuple[str, str | None]]:
@@ -171,8 +179,8 @@ def test_a_day_is_planned_sent_and_ended_by_one_click(
     app: Fitness, reached: Reached, people: Callable[..., list[int]]
 ) -> None:
     """Reminder and quote, by mail and text, once: whoever plans again, in whichever process."""
-    [user_id] = people()
-    local = datetime.now(ZoneInfo("Europe/Berlin")) - timedelta(minutes=2)
+    [user_id] = people(zone := noon())
+    local = datetime.now(ZoneInfo(zone)) - timedelta(minutes=2)
     at = local.time().replace(second=0, microsecond=0)
     quiet = replace(always().quiet, starts=at, ends=at)
     wish(app, [user_id], replace(always(), reminder_at=at, quiet=quiet))
@@ -245,7 +253,7 @@ def test_who_turns_a_channel_off_gets_nothing(
 def test_it_is_tried_again_and_again_and_then_not_any_more(
     app: Fitness, people: Callable[..., list[int]]
 ) -> None:
-    first, second = people("Europe/Berlin", "Europe/Berlin")
+    first, second = people(*[noon()] * 2)
     now = datetime.now(UTC)
     put(app, [reminder(first, now)])
     provider = Steps(Unavailable("busy"), Unavailable("busy", timedelta(hours=1)), Accepted("7"))
@@ -353,7 +361,7 @@ def test_a_number_is_confirmed_by_an_answer(app: Fitness) -> None:
 
 
 def test_what_became_of_a_text(app: Fitness, people: Callable[..., list[int]]) -> None:
-    first, second = people("Europe/Berlin", "Europe/Berlin")
+    first, second = people(*[noon()] * 2)
     path = "/hooks/twilio/status"
     sent_to(app, first, Channel.SMS, "SM11")
     sent_to(app, second, Channel.SMS, "SM12")
@@ -430,7 +438,7 @@ def test_stop_and_receipts_by_smpp(
     app: Fitness, reached: Reached, people: Callable[..., list[int]]
 ) -> None:
     """A sender that runs takes what comes while it has nothing to send."""
-    first, second = people("Europe/Berlin", "Europe/Berlin")
+    first, second = people(*[noon()] * 2)
     now = datetime.now(UTC)
     put(app, [reminder(first, now, Channel.SMS)])
     with Smsc() as smsc:

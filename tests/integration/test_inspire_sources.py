@@ -32,8 +32,6 @@ from softcart_assets.stack import Stack
 
 INSPIRE = LINES.line("inspire")
 SOURCES = {source.name: source for source in INSPIRE.sources}
-UNTIL = datetime.now(UTC).replace(microsecond=0)
-SOON = int(UNTIL.timestamp()) + 3_600
 
 BROKEN = (
     "SELECT m.id FROM messages m LEFT JOIN message_events e ON e.message_id = m.id "
@@ -42,6 +40,7 @@ BROKEN = (
     "HAVING COUNT(*) > 1",
     "SELECT u.id FROM users u JOIN consents c ON c.user_id = u.id "
     "WHERE u.state = 'deleted' AND c.withdrawn_at IS NULL",
+    "SELECT c.id FROM choices c JOIN users u ON u.id = c.user_id WHERE u.state = 'deleted'",
     "SELECT id FROM consents WHERE withdrawn_at < given_at",
     "SELECT id FROM choices WHERE done_at < shown_at OR propensity <= 0 OR propensity > 1",
 )
@@ -52,8 +51,13 @@ class Sources:
     """The three databases, each of its own for these tests."""
 
     def __init__(
-        self, mysql: MySQLConnection, mongodb: MongoConnection, dynamodb: DynamoConnection
+        self,
+        mysql: MySQLConnection,
+        mongodb: MongoConnection,
+        dynamodb: DynamoConnection,
+        now: datetime,
     ) -> None:
+        self.soon = int(now.timestamp()) + 3_600
         self.by_name = {"inspire": mysql, "inspire_docs": mongodb, "inspire_sessions": dynamodb}
         self.mysql, self.mongodb, self.dynamodb = mysql, mongodb, dynamodb
         self.table = f"{dynamodb.table_prefix}sessions"
@@ -77,7 +81,7 @@ class Sources:
             .paginate(
                 TableName=self.table,
                 FilterExpression="expires_at > :soon",
-                ExpressionAttributeValues={":soon": {"N": str(SOON)}},
+                ExpressionAttributeValues={":soon": {"N": str(self.soon)}},
             )
         )
         return sum(page["Count"] for page in pages)
@@ -100,8 +104,10 @@ def sources(spark, stack: Stack) -> Iterator[Sources]:
         patch.setenv(f"{prefixes['inspire_sessions']}_TABLE_PREFIX", dynamodb.table_prefix)
         with pytest.raises(SimulationError, match="holds no users"):
             InspireTraffic(SOURCES)
-        seed([INSPIRE], scale=0.05, seed=3, until=UNTIL, spark=spark)
-        yield Sources(mysql, mongodb, dynamodb)
+        # Not when the file is read, which may be an hour before.
+        now = datetime.now(UTC).replace(microsecond=0)
+        seed([INSPIRE], scale=0.05, seed=3, until=now, spark=spark)
+        yield Sources(mysql, mongodb, dynamodb, now)
 
 
 def _load(sources: Sources, postgres: PostgresConnection, lake: str) -> None:
@@ -110,7 +116,7 @@ def _load(sources: Sources, postgres: PostgresConnection, lake: str) -> None:
         assert not [result.warnings for result in results.values() if result.warnings]
         for table in SOURCES[name].tables:
             assert raw.equals_source(postgres, SOURCES[name], table).passed, table.name
-            is_session = f" AND (document ->> 'expires_at')::bigint > {SOON}"
+            is_session = f" AND (document ->> 'expires_at')::bigint > {sources.soon}"
             [[kept]] = query(
                 postgres,
                 f"SELECT count(*) FROM raw_{name}.{table.name} WHERE NOT _deleted"
@@ -171,8 +177,8 @@ def test_what_the_application_writes_is_loaded(
 
 def _end_sessions(sources: Sources) -> None:
     """Three sessions that begin and end. The server deletes one of them some time later."""
-    client, now = sources.dynamodb.client(), int(time.time())
-    for name, expires_at in (("signed out", SOON), ("replaced", SOON), ("expired", now - 1_000)):
+    client, now, soon = sources.dynamodb.client(), int(time.time()), sources.soon
+    for name, expires_at in (("signed out", soon), ("replaced", soon), ("expired", now - 1_000)):
         client.put_item(
             TableName=sources.table,
             Item={

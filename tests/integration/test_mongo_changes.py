@@ -42,6 +42,7 @@ from softcart_assets.ingestion.load import (
     LoadRequest,
     LoadResult,
     changed_tables,
+    is_followed,
     loaded_positions,
     replay,
 )
@@ -941,6 +942,11 @@ def test_a_stream_follows_a_collection(
             time.sleep(0.05 * n)
             process.kill()
             process.join()
+            # PostgreSQL may notice only a moment later, and only one stream can follow.
+            began = time.monotonic()
+            while is_followed(WORKOUTS, loader.postgres):
+                assert time.monotonic() < began + 60
+                time.sleep(0.02)
             process = context.Process(target=follow)
             process.start()
         done = {f"2026-02-0{n + 1}": (50, 30_000, 0) for n in range(2)}

@@ -47,10 +47,15 @@ EXPIRED = {"Type": "Service", "PrincipalId": "dynamodb.amazonaws.com"}
 
 
 class Server:
-    """A stream as DynamoDB's client shows it. Each page has up to `page` records."""
+    """A stream as DynamoDB's client shows it. Each page has up to `page` records.
 
-    def __init__(self, shards: list[Shard], records: dict[str, list[Any]], page: int = 2) -> None:
-        self.shards, self.records, self.page = shards, records, page
+    `empty`: the number of empty pages before the first of them.
+    """
+
+    def __init__(
+        self, shards: list[Shard], records: dict[str, list[Any]], page: int = 2, empty: int = 0
+    ) -> None:
+        self.shards, self.records, self.page, self.empty = shards, records, page, empty
 
     def describe_stream(self, **asked: Any) -> dict[str, Any]:
         names = [shard.id for shard in self.shards]
@@ -82,15 +87,17 @@ class Server:
                 told = {"Error": {"Code": "TrimmedDataAccessException", "Message": "gone"}}
                 raise ClientError(told, "GetShardIterator")
             start = numbers.index(asked["SequenceNumber"]) + 1
-        return {"ShardIterator": f"{shard}/{start}"}
+        return {"ShardIterator": f"{shard}/{start}/{self.empty}"}
 
     def get_records(self, ShardIterator: str, Limit: int) -> dict[str, Any]:
-        shard, _, start = ShardIterator.partition("/")
+        shard, start, empty = ShardIterator.split("/")
+        if int(empty):
+            return {"Records": [], "NextShardIterator": f"{shard}/{start}/{int(empty) - 1}"}
         end = int(start) + self.page
         told: dict[str, Any] = {"Records": self.records[shard][int(start) : end]}
         is_closed = next(each.is_closed for each in self.shards if each.id == shard)
         if not is_closed or end < len(self.records[shard]):
-            told["NextShardIterator"] = f"{shard}/{min(end, len(self.records[shard]))}"
+            told["NextShardIterator"] = f"{shard}/{min(end, len(self.records[shard]))}/0"
         return told
 
 
@@ -179,6 +186,24 @@ def test_a_child_waits_for_a_parent_that_is_not_read_to_its_end() -> None:
     assert len(list(stream.events(NOW + timedelta(seconds=10)))) == 1
     assert stream.shards == {"s0": f"{1:021}", "s1": ""}
     assert len(list(stream.events(NOW + timedelta(seconds=60)))) == 2
+
+
+@pytest.mark.parametrize(("is_closed", "empty"), [(False, 19), (True, 400)])
+def test_an_empty_page_is_not_the_end(is_closed: bool, empty: int) -> None:
+    server = Server([Shard("s0", None, is_closed)], {"s0": [record(1), record(2)]}, empty=empty)
+    assert len(list(Stream(server, "arn").events(NOW + timedelta(hours=1)))) == 2
+
+
+def test_what_a_scan_has_seen_does_not_come_again() -> None:
+    """Not in a later load either, which reads what was behind many empty pages."""
+    server = Server([Shard("s0", None, False)], {"s0": [record(n) for n in range(9)]}, empty=99)
+    stream = Stream(server, "arn", Place("arn", since=NOW + timedelta(seconds=5)))
+    assert not list(stream.events(NOW + timedelta(hours=1)))
+    assert stream.shards == {"s0": ""}
+    server.empty = 0
+    stream = Stream(server, "arn", place_of(position_text(NOW, 1, 1, stream.place)))
+    found = [event.item for event in stream.events(NOW + timedelta(hours=1))]
+    assert [item["n"]["N"] for item in found if item] == ["5", "6", "7", "8"]
 
 
 def test_a_finished_shard_is_forgotten_once_it_is_not_listed() -> None:
@@ -281,9 +306,12 @@ def test_an_item_is_looked_up_once_for_several_events_without_images() -> None:
 @given(
     st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),
     st.datetimes(timezones=st.just(UTC), min_value=datetime(2000, 1, 1)),
+    st.none() | st.datetimes(timezones=st.just(UTC)),
 )
-def test_a_position_says_time_and_place(shards: dict[str, str], time: datetime) -> None:
-    place = Place("arn:aws:dynamodb:eu:1:table/x|{/stream/2026", shards)
+def test_a_position_says_time_and_place(
+    shards: dict[str, str], time: datetime, since: datetime | None
+) -> None:
+    place = Place("arn:aws:dynamodb:eu:1:table/x|{/stream/2026", shards, since)
     time = time.replace(microsecond=0)
     text = position_text(time, 3, 400, place)
     assert place_of(text) == place

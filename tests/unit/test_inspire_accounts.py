@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -23,7 +24,9 @@ from softcart_assets.inspire_app.accounts import (
     opened,
     sign_in,
 )
+from softcart_assets.inspire_app.api.schemas import WorkoutIn
 from softcart_assets.inspire_app.links import Use, kept_form
+from softcart_assets.inspire_app.pages import forms
 from softcart_assets.inspire_app.pictures import bars, calendar
 from softcart_assets.inspire_app.sessions import IDLE, LONGEST, Session, start
 from softcart_assets.inspire_app.workouts import Set, Workout
@@ -229,3 +232,21 @@ def test_the_calendar_has_a_square_per_day_until_today() -> None:
     assert len(squares) == 12 * 7 + 5
     assert squares[-1].attrib["class"] == "day level2"
     assert shown.attrib["aria-label"] == "Your days: 1 active days in 13 weeks"
+
+
+def test_amounts_are_kept_as_exactly_as_the_warehouse_has_them() -> None:
+    sets = [{"exercise": "squat", "repetitions": 1, "load_kg": "62.50049"}]
+    told = {"activity": "run", "started_at": NOW.isoformat(), "duration_seconds": 60, "sets": sets}
+    read = WorkoutIn().load(told | {"distance_m": "1000.005"})
+    assert (read["distance_m"], read["sets"][0]["load_kg"]) == (Decimal("1000.01"), Decimal("62.5"))
+    form = {"started_at": "2026-06-14T07:00", "minutes": "30", "distance_km": "5.1234567"}
+    run, _ = forms.read("run", form, ZoneInfo("Europe/Berlin"), NOW)
+    assert run
+    assert run.details == {"distance_m": Decimal("5123.46")}
+    form |= {"exercise0": "squat", "repetitions0": "5", "load0": "62.50049"}
+    lift, _ = forms.read("strength", form, ZoneInfo("Europe/Berlin"), NOW)
+    assert lift
+    assert lift.details == {"sets": [Set("squat", 5, Decimal("62.5"))]}
+    for enormous in ("1e99", "-1e999999"):
+        _, wrong = forms.read("strength", form | {"load0": enormous}, ZoneInfo("UTC"), NOW)
+        assert "sets" in wrong

@@ -264,6 +264,18 @@ def test_what_is_wrong_is_told(content: bytes, told: str) -> None:
         read(content, ZONE, NOW)
 
 
+@pytest.mark.parametrize(
+    ("place", "byte"),
+    [(19, 0x10), (0, 0x10)],
+    ids=["more fields than there are bytes", "a longer header"],
+)
+def test_a_fit_file_with_a_wrong_length_is_refused(place: int, byte: int) -> None:
+    changed = bytearray(fit((START, 60, 9, 1, 0, 0, 0)))
+    changed[place] = byte
+    with pytest.raises(NotReadable, match="damaged"):
+        read(bytes(changed), ZONE, NOW)
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from(

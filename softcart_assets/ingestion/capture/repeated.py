@@ -53,14 +53,18 @@ def repeat(job: Job, stopped: threading.Event, report: Callable[[], None]) -> No
                     began = time.monotonic()
                     if due:
                         failed = (failed - due) | _load(job, due, stopped, report)
-                        delay, job.status.problem = shortest, None
+                        delay, job.status.problem = shortest, _told(failed)
+                        if not failed:
+                            job.status.complete_at = time.time() - job.status.flush_seconds
                         again = began + _AGAIN_SECONDS
                         stopped.wait(began + _EVERY_SECONDS - time.monotonic())
                     due = {*listen(_LISTEN_SECONDS)}
                     # The others go on without a table that fails.
                     if failed and time.monotonic() > again:
                         due |= failed
-                    job.status.heard_at, job.status.complete_at = time.monotonic(), time.time()
+                    job.status.heard_at = time.monotonic()
+                    if not due and not failed:
+                        job.status.complete_at = time.time()
                     report()
         except Finished:
             return
@@ -92,6 +96,11 @@ def _held(
         yield listen
 
 
+def _told(failed: Collection[str]) -> str | None:
+    names = ", ".join(sorted(failed))
+    return f"tables that failed are tried again: {names}" if names else None
+
+
 def _load(
     job: Job, names: Collection[str], stopped: threading.Event, report: Callable[[], None]
 ) -> set[str]:
@@ -117,7 +126,6 @@ def _load(
     for name, error in failures.items():
         state = "missing" if isinstance(error, MissingTable) else "stale"
         status.tables[name] = state, " ".join(str(error).split())
-    status.complete_at = began
     status.flushes += 1
     status.flush_seconds = time.time() - began
     status.flush_seconds_in_all += status.flush_seconds

@@ -1,7 +1,8 @@
-"""What the API takes and gives. Amounts are decimals: JSON numbers with all their digits."""
+"""What the API takes and gives. Amounts are decimals: JSON numbers, as exact as they are kept."""
 
 from __future__ import annotations
 
+from decimal import ROUND_HALF_UP
 from typing import Any, Final
 
 from apiflask import Schema
@@ -21,7 +22,7 @@ from apiflask.fields import (
 from apiflask.validators import Length, OneOf, Range, Regexp
 
 from softcart_assets.inspire_app.preferences import EQUIPMENT, EXPERIENCES, MOODS
-from softcart_assets.inspire_app.workouts import ACTIVITIES
+from softcart_assets.inspire_app.workouts import ACTIVITIES, AMOUNT_PLACES, LOAD_PLACES
 
 PRINTABLE: Final = r"^[^\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]*$"
 """Texts that every database and every file of ours can hold."""
@@ -34,7 +35,13 @@ def _text(most: int, what: str = "", **more: Any) -> String:
 
 def _amount(what: str) -> Decimal:
     limits = Range(min=0, max=10_000_000)
-    return Decimal(validate=limits, metadata={"description": what}, allow_none=True)
+    return Decimal(
+        places=AMOUNT_PLACES,
+        rounding=ROUND_HALF_UP,
+        validate=limits,
+        metadata={"description": what},
+        allow_none=True,
+    )
 
 
 def _days(what: str) -> List[int]:
@@ -50,7 +57,7 @@ class SetOfRepetitions(Schema):
 
     exercise = _text(100, required=True)
     repetitions = Integer(required=True, strict=True, validate=Range(min=1, max=10_000))
-    load_kg = Decimal(load_default=0, validate=Range(min=0, max=1000))
+    load_kg = Decimal(places=LOAD_PLACES, load_default=0, validate=Range(min=0, max=1000))
 
 
 class WorkoutIn(Schema):

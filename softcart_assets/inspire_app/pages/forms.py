@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from softcart_assets.inspire_app.workouts import Set, Workout
+from softcart_assets.inspire_app.workouts import AMOUNT_PLACES, LOAD_PLACES, Set, Workout
 
 SETS: Final = 12
 """So many sets a form has."""
@@ -51,12 +51,12 @@ FIELDS: Final[Mapping[str, tuple[Field, ...]]] = {
 
 
 def number(text: str) -> Decimal | None:
-    """A number as people write it, with a point or a comma. None: it is none."""
+    """A number as people write it, with a point or a comma. None: it is none, or enormous."""
     try:
         found = Decimal(text.strip().replace(",", "."))
     except InvalidOperation:
         return None
-    return found if found.is_finite() else None
+    return found if found.is_finite() and abs(found) <= 10**9 else None
 
 
 def read(
@@ -97,10 +97,10 @@ def _details(activity: str, form: Mapping[str, str], errors: dict[str, str]) -> 
             continue
         if field.factor is None:
             details[field.key] = text
-        elif (value := number(text)) is None or abs(value) > 10**9:
+        elif (value := number(text)) is None:
             errors[field.name] = "Write a number."
         else:
-            details[field.key] = value * field.factor
+            details[field.key] = round(value * field.factor, AMOUNT_PLACES)
     if activity == "strength":
         sets = [each for n in range(SETS) if (each := _set(n, form, errors))]
         if sets:
@@ -117,7 +117,7 @@ def _set(place: int, form: Mapping[str, str], errors: dict[str, str]) -> Set | N
     if repetitions is None or load is None or not 0 < repetitions <= 10_000:
         errors["sets"] = f"Give {exercise} a number of repetitions and a load in kg."
         return None
-    return Set(exercise, int(repetitions), load)
+    return Set(exercise, int(repetitions), round(load, LOAD_PLACES))
 
 
 def _named(activity: str, problems: Mapping[str, str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ If the stream may have lost something, the load fails and says so: see `streams.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from typing import Literal
@@ -38,6 +38,8 @@ from softcart_assets.ingestion.types import Column
 from softcart_assets.lines.model import Table
 
 _EVENTS_A_ROUND = 2_000
+_LAST_ONES_OF = 20_000
+"""After a scan, so many events are taken together. They have to fit into memory."""
 _CLOCKS_DIFFER = timedelta(minutes=5)
 """The time of a record is approximate, and by DynamoDB's clock. The scan's beginning is by ours."""
 EXPIRY = "expiry"
@@ -130,18 +132,16 @@ class FollowedLoad(TableLoad):
         columns = self._full(columns)
         self._all_read_after = self._events
         with explained(self.reader.connection, self.asset):
-            stream = self.reader.stream(self.table, now)
-            since = began - _CLOCKS_DIFFER
             # The whole stream is read, and only what is young enough is taken. To begin at its
             # present end would need the scan to be shorter than an iterator lives.
-            events = stream.events(
-                datetime.now(UTC),
-                lambda event: not event.committed_at or event.committed_at >= since,
-            )
+            place = replace(now, since=began - _CLOCKS_DIFFER)
+            stream = self.reader.stream(self.table, place)
+            events = stream.events(datetime.now(UTC))
             # The last versions only: a record from before the scan would bring an item back to a
             # state that the scan no longer saw.
-            lines = lines_of(self.table, events, last_only=True)
-        columns = self._take_lines(columns, lines)
+            while some := list(islice(events, _LAST_ONES_OF)):
+                lines = lines_of(self.table, some, last_only=True)
+                columns = self._take_lines(columns, lines)
         return columns, stream.place
 
     def _followed(
@@ -321,7 +321,7 @@ class FollowedLoad(TableLoad):
         if self._taking is None or not found:
             super().merge(columns, found)
             return
-        self.counts += found
+        self.note_merge(columns, found)
         time = (
             "(SELECT t._committed_at FROM pg_temp.touched t WHERE "
             f"{self.raw.same_key('t', 'changes')} LIMIT 1)"

@@ -17,10 +17,14 @@ DONE = "done"
 
 @dataclass(frozen=True)
 class Place:
-    """A place in a stream: of each of its shards, the number of the last record that was read."""
+    """A place in a stream: of each of its shards, the number of the last record that was read.
+
+    `since`: a scan has seen what is older. It may be behind the place all the same.
+    """
 
     stream: str
     shards: dict[str, str] = field(default_factory=dict)
+    since: datetime | None = None
 
 
 def position_text(time: datetime, items: int, size: int, place: Place | None = None) -> str:
@@ -33,7 +37,9 @@ def with_place(position: str, place: Place | None) -> str:
     position = position.partition("|{")[0]
     if place is None:
         return position
-    return f"{position}|{json.dumps({'stream': place.stream, 'shards': place.shards})}"
+    told = {"stream": place.stream, "shards": place.shards}
+    since = {"since": place.since.isoformat()} if place.since else {}
+    return f"{position}|{json.dumps(told | since)}"
 
 
 def place_of(position: str) -> Place | None:
@@ -42,7 +48,8 @@ def place_of(position: str) -> Place | None:
     if not mark:
         return None
     found = json.loads("{" + text)
-    return Place(found["stream"], found["shards"])
+    since = found.get("since")
+    return Place(found["stream"], found["shards"], since and datetime.fromisoformat(since))
 
 
 def time_of(position: str) -> datetime:

@@ -6,7 +6,7 @@ in a child of it. So children are read after their parents. Between other shards
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -26,10 +26,11 @@ A shard is open for some hours. So what was not read at a place this young is no
 """
 SAFE = timedelta(hours=23)
 """A place that is older counts as lost. What a shard keeps goes while it is read."""
-_QUIET_PAGES = 3
+_QUIET_PAGES = 20
 """After so many empty pages, an open shard counts as read to its present end.
 
-A page may be empty though records follow. Those are for the next load.
+A page may be empty though records follow, and nothing tells it from the end. What is behind still
+more empty pages is read when Amazon has closed the shard, which is some hours later.
 """
 _RECORDS_A_PAGE = 1_000
 _OPERATIONS: dict[str, Literal["insert", "update", "delete"]] = {
@@ -125,11 +126,12 @@ class Stream:
         self._is_recent = is_recent
         self.arn = arn
         self.shards = dict(place.shards) if place else {}
+        self._since = place.since if place else None
 
     @property
     def place(self) -> Place:
         """The place behind the last event."""
-        return Place(self.arn, dict(self.shards))
+        return Place(self.arn, dict(self.shards), self._since)
 
     def listed(self) -> list[Shard]:
         """Return the shards that the stream has now, parents before their children."""
@@ -149,13 +151,10 @@ class Stream:
                 return in_order(found)
             more = {"ExclusiveStartShardId": last}
 
-    def events(
-        self, until: datetime, is_wanted: Callable[[Event], bool] = lambda event: True
-    ) -> Iterator[Event]:
+    def events(self, until: datetime) -> Iterator[Event]:
         """Yield the events up to a moment, each shard's in order, and parents' before children's.
 
-        When the next event is asked for, `place` stands behind the one before. `is_wanted`: others
-        are passed over.
+        When the next event is asked for, `place` stands behind the one before.
         """
         listed = self.listed()
         names = {shard.id for shard in listed}
@@ -164,14 +163,12 @@ class Stream:
             # An item's later changes must not come before its earlier ones.
             if at == DONE or self.shards.get(shard.parent or "", DONE) != DONE:
                 continue
-            yield from self._events_of(shard, at, until, is_wanted)
+            yield from self._events_of(shard, at, until)
         for id_ in self.shards.keys() - names:
             if self.shards[id_] == DONE:
                 del self.shards[id_]
 
-    def _events_of(
-        self, shard: Shard, at: str, until: datetime, is_wanted: Callable[[Event], bool]
-    ) -> Iterator[Event]:
+    def _events_of(self, shard: Shard, at: str, until: datetime) -> Iterator[Event]:
         iterator = self._iterator(shard, at)
         quiet = 0
         while iterator:
@@ -181,7 +178,8 @@ class Stream:
                 # Otherwise the load of a busy table would never end.
                 if event.committed_at and event.committed_at > until:
                     return
-                if is_wanted(event):
+                is_seen = self._since and event.committed_at and event.committed_at < self._since
+                if not is_seen:
                     yield event
                 # Only afterwards: an event that was not taken in comes again.
                 self.shards[shard.id] = record["dynamodb"]["SequenceNumber"]

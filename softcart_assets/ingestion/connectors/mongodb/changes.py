@@ -11,6 +11,7 @@ from softcart_assets.ingestion.connectors.mongodb.errors import explained
 from softcart_assets.ingestion.connectors.mongodb.positions import is_apart, token_of
 from softcart_assets.ingestion.connectors.mongodb.reader import MongoReader, opened
 from softcart_assets.ingestion.connectors.protocol import Changes
+from softcart_assets.ingestion.errors import SourceLost
 from softcart_assets.lines.model import Source, Table
 
 _AWAIT_MILLISECONDS = 50
@@ -55,6 +56,12 @@ def listening(
             ends = time.monotonic() + seconds
             while time.monotonic() < ends:
                 event = stream.try_next()
+                if not stream.alive:
+                    raise SourceLost(
+                        f"{source.schema}: the change stream of MongoDB's database "
+                        f"{connection.database!r} has ended, as when a database is dropped. "
+                        "Another one is opened."
+                    )
                 if event is None and found:
                     break
                 # Dropping a whole database names no collection.
