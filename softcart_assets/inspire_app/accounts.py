@@ -209,6 +209,9 @@ def finish(
                 raise NotAccepted({"full_name": "Tell us who you are."})
             check_profile(profile, now)
             user_id = store.add_user(link.email, key, profile, now)
+        elif link.use is Use.CONFIRM:
+            # It was sent before there was an account, so maybe to an address that only looks alike.
+            return None
         store.set_password(user_id, kept, now)
         store.mark_used(link.digest, now)
     return user_id

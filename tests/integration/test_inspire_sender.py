@@ -408,6 +408,24 @@ def test_a_mail_about_a_mail(
     assert [address for _, address in provider.sent] == [email] * (event == "complained")
 
 
+def test_a_link_goes_to_the_address_of_the_account_alone(
+    app: Fitness, reached: Reached, people: Callable[..., list[int]]
+) -> None:
+    """Whoever has a domain that is written almost alike must not get it."""
+    own, other = "zoe@strasse.example", "zoe@straße.example"
+    app.person(own)
+    people()
+    app.clock.pass_by(minutes=6)
+    ask(app, other)
+    app.rows("UPDATE messages SET due_at = '2026-01-01' WHERE address = %s", other)
+    run(reached.work, once=True)
+    assert [each.subject for each in reached.mails if each.receiver == other] == []
+    [mail] = [each for each in reached.mails if each.receiver == own]
+    assert mail.subject == "Choose a new password"
+    # MySQL may take both for the same.
+    assert {*app.rows("SELECT email FROM links WHERE email LIKE 'zoe@stra%%'")} == {(own,)}
+
+
 def test_account_mail_overtakes_reminders(app: Fitness, people: Callable[..., list[int]]) -> None:
     [user_id] = people()
     now = app.clock()

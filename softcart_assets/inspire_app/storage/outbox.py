@@ -83,7 +83,8 @@ class OutboxTable(Database):
     def receiver(self, message: Message) -> Receiver | None:
         """What counts about the receiver right now. None: the account is deleted."""
         if message.user_id is None:
-            addresses = {message.channel: message.address or ""}
+            typed = message.address or ""
+            addresses = {message.channel: self.address_of(typed) or typed}
             with self.transaction():
                 suppressed = self._suppressed(addresses, message.purpose)
             return Receiver(ZoneInfo("UTC"), addresses, suppressed=suppressed)
@@ -168,15 +169,14 @@ class OutboxTable(Database):
                 (link.digest, link.use.value, link.email, naive(link.expires_at)),
             )
 
-    def knows(self, email: str) -> bool:
-        """Whether there is an account with this address."""
+    def address_of(self, email: str) -> str | None:
+        """See `writing.Accounts`."""
         with self.transaction():
-            return bool(
-                self._rows(
-                    "SELECT 1 FROM users WHERE email_key = %s AND state = 'active'",
-                    (email_key(email),),
-                )
+            row = self._row(
+                "SELECT email FROM users WHERE email_key = %s AND state = 'active'",
+                (email_key(email),),
             )
+        return row["email"] if row else None
 
     def name_of(self, user_id: int) -> str | None:
         """Somebody's name. None: the account is deleted."""
