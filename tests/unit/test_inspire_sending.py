@@ -246,6 +246,18 @@ def test_a_mail_arrives_with_its_fields() -> None:
     assert mail.get_content().strip() == "Today: a walk."
 
 
+def test_mail_programs_find_the_address_that_unsubscribes() -> None:
+    """As it crosses the wire: they do not decode this field."""
+    address = "https://inspire.example.com/unsubscribe/" + "a" * 80
+    fields = {"List-Unsubscribe": f"<{address}>"}
+    with smtp_server() as (url, taken):
+        sender = SmtpSender(url, "hello@example.com")
+        letter = replace(LETTER, subject="Schön weiter so, " * 8, fields=fields)
+        sender.send(reminder(1), "ada@example.com", letter)
+    assert f"\r\nList-Unsubscribe: <{address}>\r\n" in taken[0]
+    assert message_from_string(taken[0], policy=default)["Subject"] == letter.subject
+
+
 @pytest.mark.parametrize(
     ("answer", "outcome"),
     [
