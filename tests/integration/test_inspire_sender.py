@@ -437,6 +437,25 @@ def test_account_mail_overtakes_reminders(app: Fitness, people: Callable[..., li
     assert len(provider.sent) == 6
 
 
+def test_what_a_dead_sender_has_left_does_not_wait_for_all_others(
+    app: Fitness, people: Callable[..., list[int]]
+) -> None:
+    [user_id] = people()
+    now = datetime.now(UTC)
+    messages = [reminder(user_id, now - timedelta(hours=1, minutes=n)) for n in range(4)]
+    put(app, messages)
+    app.rows(
+        "UPDATE messages SET state = 'sending', claimed_by = 'dead', claimed_until = %s "
+        "WHERE message_key = %s",
+        now.replace(tzinfo=None) - timedelta(seconds=1),
+        messages[0].key,
+    )
+    with outbox(app) as table:
+        claimed = table.claim("a", now)
+    assert claimed
+    assert claimed.key == messages[0].key
+
+
 def test_senders_at_once_take_each_message_once(
     app: Fitness, people: Callable[..., list[int]]
 ) -> None:

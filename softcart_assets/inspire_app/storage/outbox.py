@@ -39,11 +39,11 @@ _INSERT: Final = (
 )
 
 _QUEUES: Final = (
+    # Of senders that died: there are few, and they have waited longest.
+    "state = 'sending' AND claimed_until <= %s ORDER BY claimed_until",
     # What somebody waits for overtakes a million reminders.
     "state = 'waiting' AND purpose = 'account' AND due_at <= %s ORDER BY due_at",
     "state = 'waiting' AND due_at <= %s ORDER BY due_at",
-    # Of senders that died.
-    "state = 'sending' AND claimed_until <= %s ORDER BY claimed_until",
 )
 
 
