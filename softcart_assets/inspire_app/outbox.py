@@ -20,6 +20,9 @@ from softcart_assets.inspire_app.hours import EVERY_DAY, QuietHours, next_allowe
 CLAIM: Final = timedelta(minutes=2)
 """So long a sender may take. Then another one takes the message for its own."""
 
+SENDING: Final = timedelta(minutes=1)
+"""So long it may take to hand over a letter. Whoever has less of the claim left does not begin."""
+
 MAX_ATTEMPTS: Final = 8
 _FIRST_PAUSE: Final = timedelta(seconds=30)
 _LONGEST_PAUSE: Final = timedelta(hours=1)
@@ -188,6 +191,11 @@ def claim(message: Message, sender: str, now: datetime) -> Message:
         claimed_by=sender,
         claimed_until=now + CLAIM,
     )
+
+
+def has_time(message: Message, now: datetime) -> bool:
+    """Whether a claim lasts until a letter is sent. Otherwise, two senders might send it."""
+    return message.claimed_until is not None and now + SENDING <= message.claimed_until
 
 
 def decide(message: Message, receiver: Receiver | None, now: datetime) -> Send | Wait | Drop:

@@ -202,6 +202,25 @@ def test_what_another_sender_has_taken_over_is_not_written_again() -> None:
     assert outbox.messages[reminder(1).key].claimed_by == "b"
 
 
+@pytest.mark.parametrize("seconds", [61, 121])
+def test_what_cannot_be_sent_while_the_claim_lasts_is_not_sent(seconds: int) -> None:
+    """Another sender may take it over meanwhile, and would send it, too."""
+    outbox, provider, moment = Memory([reminder(1)]), Provider(Random(0)), [NOON]
+
+    def prepared() -> None:
+        moment[0] += timedelta(seconds=seconds)
+
+    provider.prepared = prepared
+    send_due(outbox, {Channel.EMAIL: provider}, lambda _: LETTER, "a", lambda: moment[0])
+    assert not provider.sent
+    assert outbox.messages[reminder(1).key].state is State.WAITING
+    provider.prepared = lambda: None
+    provider.chance = Random(1)
+    moment[0] += timedelta(minutes=1)
+    send_due(outbox, {Channel.EMAIL: provider}, lambda _: LETTER, "a", lambda: moment[0])
+    assert outbox.messages[reminder(1).key].state is State.SENT
+
+
 @contextmanager
 def smtp_server(answer: bytes = b"250 queued") -> Iterator[tuple[str, list[str]]]:
     """A mail server that gives `answer` to RCPT if it is an error, and keeps what it takes."""

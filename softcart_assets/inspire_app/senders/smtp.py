@@ -16,7 +16,8 @@ from softcart_assets.connections import LOOPBACK
 from softcart_assets.inspire_app.letters import Letter
 from softcart_assets.inspire_app.outbox import Accepted, Lasting, Message, Refused, Unavailable
 
-_TIMEOUT_SECONDS: Final = 30.0
+_TIMEOUT_SECONDS: Final = 15.0
+"""For each step. A mail that is sent has four. See `outbox.SENDING`."""
 
 _ENHANCED: Final = re.compile(r"\b[245]\.\d{1,3}\.\d{1,3}\b")
 """A status code of RFC 3463. Those that begin with 5.1 are about the address."""

@@ -16,7 +16,8 @@ from softcart_assets.connections import LOOPBACK
 from softcart_assets.inspire_app.letters import Letter
 from softcart_assets.inspire_app.outbox import Accepted, Lasting, Message, Refused, Unavailable
 
-_TIMEOUT_SECONDS: Final = 30.0
+_TIMEOUT_SECONDS: Final = 15.0
+"""For each step. See `outbox.SENDING`."""
 
 _LASTING: Final = {
     21610: Lasting.STOP,
