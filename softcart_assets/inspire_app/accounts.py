@@ -170,6 +170,14 @@ def confirmation(user_id: int, phone: str, now: datetime) -> Message:
     )
 
 
+def asks(message: Message, phone: str) -> bool:
+    """Whether a message is the one that asks this number."""
+    if message.template != "phone" or message.user_id is None:
+        return False
+    made_at = message.expires_at - _ANSWER_WITHIN
+    return message.key == confirmation(message.user_id, phone, made_at).key
+
+
 def opened(store: Store, secret: str, now: datetime) -> Link | None:
     """The link of a secret, if it can still be used. Looking does not use it up."""
     with store.transaction():

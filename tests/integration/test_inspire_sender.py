@@ -32,6 +32,7 @@ from support.messages import (
 )
 from support.smsc import Smsc
 
+from softcart_assets.inspire_app.accounts import confirmation
 from softcart_assets.inspire_app.letters import Letter
 from softcart_assets.inspire_app.outbox import (
     MAX_ATTEMPTS,
@@ -48,6 +49,7 @@ from softcart_assets.inspire_app.providers import Providers
 from softcart_assets.inspire_app.sender import run
 from softcart_assets.inspire_app.senders.twilio import signature
 from softcart_assets.inspire_app.sending import send_due
+from softcart_assets.inspire_app.storage.outbox import address_digest
 from softcart_assets.inspire_app.storage.people import PeopleTables
 from softcart_assets.inspire_app.storage.wishes import Wishes
 from softcart_assets.stack import Stack
@@ -360,6 +362,36 @@ def test_a_number_is_confirmed_by_an_answer(app: Fitness) -> None:
     assert not is_confirmed()
 
 
+def test_an_answer_confirms_the_number_of_who_asked_last(
+    app: Fitness, people: Callable[..., list[int]]
+) -> None:
+    """Somebody else may have given the same number, or an own one before."""
+    first, second, third = people(*["Europe/Berlin"] * 3)
+    number, now = phone(first), datetime.now(UTC)
+    app.rows(
+        "UPDATE users SET phone = %s, phone_confirmed_at = NULL WHERE id IN (%s, %s, %s)",
+        number,
+        first,
+        second,
+        third,
+    )
+    minute = timedelta(minutes=1)
+    for user_id, asked, at in (
+        (second, number, now),
+        (first, number, now + minute),
+        (third, phone(third), now + 2 * minute),
+    ):
+        put(app, [confirmation(user_id, asked, at)])
+        send(app, Steps(Accepted(f"SM-{user_id}")), at)
+    form = {"From": f"+{number}", "Body": "yes"}
+    assert twilio(app, "/hooks/twilio/incoming", form) == 200
+    assert [
+        *app.rows(
+            "SELECT id FROM users WHERE phone = %s AND phone_confirmed_at IS NOT NULL", number
+        )
+    ] == [(first,)]
+
+
 def test_what_became_of_a_text(app: Fitness, people: Callable[..., list[int]]) -> None:
     first, second = people(*[noon()] * 2)
     path = "/hooks/twilio/status"
@@ -373,6 +405,33 @@ def test_what_became_of_a_text(app: Fitness, people: Callable[..., list[int]]) -
     assert events(app, first) == {"accepted", "delivered"}
     assert events(app, second) == {"accepted", "bounced"}
     assert consents(app, second) == {("email", "reminder"), ("email", "quote")}
+
+
+@pytest.mark.parametrize("is_confirmed", [True, False])
+def test_a_number_that_is_gone_says_nothing_about_the_next_one(
+    app: Fitness, people: Callable[..., list[int]], is_confirmed: bool
+) -> None:
+    [user_id] = people()
+    old, new, path = phone(user_id), phone(user_id + 50_000_000), "/hooks/twilio/status"
+    name = f"SM-{user_id}"
+    if is_confirmed:
+        sent_to(app, user_id, Channel.SMS, name)
+    else:
+        now = datetime.now(UTC)
+        put(app, [confirmation(user_id, old, now)])
+        send(app, Steps(Accepted(name)), now)
+    app.rows(
+        "UPDATE users SET phone = %s, phone_confirmed_at = %s WHERE id = %s",
+        new,
+        datetime.now(UTC).replace(tzinfo=None) + timedelta(minutes=1) if is_confirmed else None,
+        user_id,
+    )
+    gone = {"MessageSid": name, "MessageStatus": "undelivered", "ErrorCode": "30005"}
+    assert twilio(app, path, gone) == 204
+    assert events(app, user_id) == {"accepted", "bounced"}
+    assert len(consents(app, user_id)) == 4
+    digest = address_digest(Channel.SMS, new)
+    assert not app.rows("SELECT 1 FROM suppressions WHERE address_digest = %s", digest)
 
 
 @pytest.mark.parametrize(
