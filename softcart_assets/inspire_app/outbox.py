@@ -27,6 +27,8 @@ MAX_ATTEMPTS: Final = 8
 _FIRST_PAUSE: Final = timedelta(seconds=30)
 _LONGEST_PAUSE: Final = timedelta(hours=1)
 
+_TRIED_AGAIN: Final = timedelta(days=3)
+
 _KEYS: Final = uuid5(NAMESPACE_URL, "urn:softcart:messages")
 
 
@@ -139,6 +141,22 @@ class Lasting(StrEnum):
     BOUNCE = "bounce"
     COMPLAINT = "complaint"
     STOP = "stop"
+
+
+def bounce(status: str) -> Lasting | None:
+    """What a status code of RFC 3463 means for the next mails to the address.
+
+    Only 5.1 is about the address. A server without a route, or a full mailbox, may take the next.
+    """
+    # These two are about ours.
+    is_ours = status in ("5.1.7", "5.1.8")
+    return Lasting.BOUNCE if status.startswith("5.1.") and not is_ours else None
+
+
+def may_be_asked_for(why: Lasting, since: datetime, now: datetime) -> bool:
+    """Whether an address that gets nothing more still gets what its owner has just asked for."""
+    # Servers say for an hour that nobody is there, and a new password needs a mail.
+    return why is Lasting.COMPLAINT or (why is Lasting.BOUNCE and now - since >= _TRIED_AGAIN)
 
 
 @dataclass(frozen=True)

@@ -465,6 +465,13 @@ def test_a_mail_about_a_mail(
     provider = Steps(Accepted("2"))
     send(app, provider, app.clock() + timedelta(minutes=1))
     assert [address for _, address in provider.sent] == [email] * (event == "complained")
+    # After some days, it is tried again, should the mail server have been wrong.
+    app.rows("UPDATE suppressions SET since = since - INTERVAL 4 DAY")
+    app.clock.pass_by(minutes=6)
+    ask(app, email)
+    provider = Steps(Accepted("3"))
+    send(app, provider, app.clock() + timedelta(minutes=1))
+    assert [address for _, address in provider.sent] == [email]
 
 
 def test_a_link_goes_to_the_address_of_the_account_alone(

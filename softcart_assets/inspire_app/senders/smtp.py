@@ -14,13 +14,19 @@ from urllib.parse import unquote, urlsplit
 
 from softcart_assets.connections import LOOPBACK
 from softcart_assets.inspire_app.letters import Letter
-from softcart_assets.inspire_app.outbox import Accepted, Lasting, Message, Refused, Unavailable
+from softcart_assets.inspire_app.outbox import (
+    Accepted,
+    Message,
+    Refused,
+    Unavailable,
+    bounce,
+)
 
 _TIMEOUT_SECONDS: Final = 15.0
 """For each step. A mail that is sent has four. See `outbox.SENDING`."""
 
 _ENHANCED: Final = re.compile(r"\b[245]\.\d{1,3}\.\d{1,3}\b")
-"""A status code of RFC 3463. Those that begin with 5.1 are about the address."""
+"""A status code of RFC 3463."""
 
 
 class _Policy(EmailPolicy):
@@ -156,5 +162,4 @@ def _outcome(code: int, text: bytes | str) -> Refused | Unavailable:
     reason = f"{code} {enhanced[0] if enhanced else ''}".strip()
     if not 500 <= code < 600:
         return Unavailable(reason)
-    is_about_address = enhanced and enhanced[0].startswith("5.1.")
-    return Refused(reason, Lasting.BOUNCE if is_about_address else None)
+    return Refused(reason, bounce(enhanced[0]) if enhanced else None)

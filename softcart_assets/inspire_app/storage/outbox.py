@@ -20,6 +20,7 @@ from softcart_assets.inspire_app.outbox import (
     Receiver,
     State,
     claim,
+    may_be_asked_for,
 )
 from softcart_assets.inspire_app.people import (
     email_key,
@@ -86,7 +87,7 @@ class OutboxTable(Database):
             typed = message.address or ""
             addresses = {message.channel: self.address_of(typed) or typed}
             with self.transaction():
-                suppressed = self._suppressed(addresses, message.purpose)
+                suppressed = self._suppressed(addresses, message)
             return Receiver(ZoneInfo("UTC"), addresses, suppressed=suppressed)
         # Consents come last. What is read after them makes them older.
         wishes = self._wishes(message.user_id)
@@ -105,7 +106,7 @@ class OutboxTable(Database):
             if message.template == "phone" and not asks(message, row["phone"] or ""):
                 # The number has changed since. Another message asks the new one.
                 addresses.pop(Channel.SMS, None)
-            suppressed = self._suppressed(addresses, message.purpose)
+            suppressed = self._suppressed(addresses, message)
             consents = self._rows(
                 "SELECT channel, purpose FROM consents WHERE user_id = %s AND withdrawn_at IS NULL",
                 (message.user_id,),
@@ -315,25 +316,26 @@ class OutboxTable(Database):
         is_other = not confirmed_at or (message.sent_at and confirmed_at > message.sent_at)
         return None if is_other else phone
 
-    def _suppressed(self, addresses: Mapping[Channel, str], purpose: Purpose) -> frozenset[Channel]:
-        # Who takes a reminder for spam may still ask for a new password.
-        but = "complaint" if purpose is Purpose.ACCOUNT else ""
-        return frozenset(
-            channel
-            for channel, address in addresses.items()
-            if self._row(
-                "SELECT 1 FROM suppressions WHERE channel = %s AND address_digest = %s "
-                "AND reason <> %s",
-                (channel.value, address_digest(channel, address), but),
+    def _suppressed(self, addresses: Mapping[Channel, str], message: Message) -> frozenset[Channel]:
+        found = set()
+        for channel, address in addresses.items():
+            row = self._row(
+                "SELECT reason, since FROM suppressions WHERE channel = %s AND address_digest = %s",
+                (channel.value, address_digest(channel, address)),
             )
-        )
+            if row and not (
+                message.purpose is Purpose.ACCOUNT
+                and may_be_asked_for(Lasting(row["reason"]), row["since"], message.due_at)
+            ):
+                found.add(channel)
+        return frozenset(found)
 
     def _suppress(self, channel: Channel, address: str, why: Lasting, now: datetime) -> None:
         self._execute(
             "INSERT INTO suppressions (channel, address_digest, reason, since) "
             "VALUES (%s, %s, %s, %s) ON DUPLICATE KEY UPDATE "
             # A complaint lets mail about the account through. What is worse stays.
-            "reason = IF(reason = 'complaint', VALUES(reason), reason)",
+            "reason = IF(reason = 'complaint', VALUES(reason), reason), since = VALUES(since)",
             (channel.value, address_digest(channel, address), why.value, naive(now)),
         )
 
