@@ -407,6 +407,27 @@ def test_what_became_of_a_text(app: Fitness, people: Callable[..., list[int]]) -
     assert consents(app, second) == {("email", "reminder"), ("email", "quote")}
 
 
+def test_a_text_that_arrives_before_its_sender_has_saved_it(
+    app: Fitness, people: Callable[..., list[int]]
+) -> None:
+    first, second = people("Europe/Berlin", "Europe/Berlin")
+    now = datetime.now(UTC)
+    messages = [reminder(each, now, Channel.SMS) for each in (first, second)]
+    put(app, messages)
+    app.rows("UPDATE messages SET state = 'sending' WHERE user_id IN (%s, %s)", first, second)
+    path = "/hooks/twilio/status?key="
+    form = {"MessageSid": "SM-none", "MessageStatus": "delivered"}
+    assert twilio(app, path + messages[0].key, form) == 204
+    gone = form | {"MessageStatus": "undelivered", "ErrorCode": "30005"}
+    assert twilio(app, path + messages[1].key, gone) == 204
+    assert events(app, first) == {"delivered"}
+    assert consents(app, second) == {("email", "reminder"), ("email", "quote")}
+    # A key that somebody has changed on its way.
+    client = app.visitor().client
+    headers = {"X-Twilio-Signature": signature(TOKEN, "http://127.0.0.1:8091" + path, form)}
+    assert client.post(path + messages[1].key, data=form, headers=headers).status_code == 403
+
+
 @pytest.mark.parametrize("is_confirmed", [True, False])
 def test_a_number_that_is_gone_says_nothing_about_the_next_one(
     app: Fitness, people: Callable[..., list[int]], is_confirmed: bool

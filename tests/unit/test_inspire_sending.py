@@ -346,7 +346,7 @@ def twilio(status: int, body: str, **fields: str) -> Iterator[tuple[str, list[di
 
 
 def by_twilio(url: str) -> Accepted | Refused | Unavailable:
-    sender = TwilioSender(url, "AC1", "token", "+4930123456")
+    sender = TwilioSender(url, "AC1", "token", "+4930123456", "https://example.com/status")
     return sender.send(reminder(1), "491701234567", replace(LETTER, subject=""))
 
 
@@ -358,6 +358,7 @@ def test_a_text_message_is_taken() -> None:
             "To": "+491701234567",
             "From": "+4930123456",
             "Body": LETTER.text,
+            "StatusCallback": f"https://example.com/status?key={reminder(1).key}",
             "path": "/2010-04-01/Accounts/AC1/Messages.json",
             "key": reminder(1).key,
         }
