@@ -16,7 +16,7 @@ from datetime import UTC, date, datetime
 from functools import partial
 from secrets import token_hex
 from traceback import format_tb
-from typing import Final
+from typing import Final, NoReturn
 
 import pymysql
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
@@ -287,23 +287,57 @@ def log_to_output() -> None:
 def beside(work: Work) -> Iterator[None]:
     """Send in a process of its own while the block runs. It ends with this process."""
     parent = os.getpid()
-    child = os.fork()
-    if child == 0:
-        code = 1
+    keeper = os.fork()
+    if keeper == 0:
         try:
-            log_to_output()
-            run(work, with_parent=True)
-            code = 0
+            _keep_sending(work, parent)
         except BaseException:
             traceback.print_exc()
         finally:
-            os._exit(code)
+            os._exit(1)
     try:
         yield
     finally:
         # Processes that were made in the block leave it, too.
         if os.getpid() == parent:
-            with suppress(ProcessLookupError):
-                os.kill(child, signal.SIGTERM)
+            # One that has ended has been waited for: its id may be another's by now.
             with suppress(ChildProcessError):
-                os.waitpid(child, 0)
+                if os.waitpid(keeper, os.WNOHANG) == (0, 0):
+                    os.kill(keeper, signal.SIGTERM)
+                    os.waitpid(keeper, 0)
+
+
+def _keep_sending(work: Work, application: int) -> NoReturn:
+    """Send in a child, and in another one when it has died. The server of the application waits
+    for all its children, and would not tell which one ended.
+    """
+    stop = threading.Event()
+    # Ctrl-C reaches the whole group. A child inherits both.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    log_to_output()
+    while not stop.is_set():
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                run(work, stop=stop, with_parent=True)
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        ended, status = 0, 0
+        while not ended and not stop.wait(_LOOK_AGAIN_SECONDS):
+            if os.getppid() != application:
+                stop.set()
+            ended, status = os.waitpid(child, os.WNOHANG)
+        if not ended:
+            os.kill(child, signal.SIGTERM)
+            os.waitpid(child, 0)
+        elif not stop.is_set():
+            LOG.warning(
+                "The sender has ended by %d. Begin again.", os.waitstatus_to_exitcode(status)
+            )
+            stop.wait(_BEGIN_AGAIN_SECONDS)
+    os._exit(0)

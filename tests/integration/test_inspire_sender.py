@@ -594,9 +594,9 @@ def test_stop_and_receipts_by_smpp(
 def test_the_sender_beside_the_application_ends_with_it(
     app: Fitness, reached: Reached, people: Callable[..., list[int]]
 ) -> None:
-    """Also if the application is killed."""
-    [user_id] = people()
-    put(app, [reminder(user_id, datetime.now(UTC))])
+    """Also if the application is killed. If only the sender is, another one begins."""
+    first, second = people("Europe/Berlin", "Europe/Berlin")
+    put(app, [reminder(first, datetime.now(UTC))])
     named = reached.work.providers
     environment = os.environ | {
         "SOFTCART_INSPIRE_APP_SMTP_URL": named.smtp_url,
@@ -604,17 +604,32 @@ def test_the_sender_beside_the_application_ends_with_it(
         "SOFTCART_INSPIRE_APP_TWILIO_URL": named.twilio_url,
     }
     script = (
-        "import time\nfrom softcart_assets.inspire_app.sender import Work, beside\n"
-        "with beside(Work.from_env()):\n    time.sleep(600)\n"
+        "import time\nfrom softcart_assets.inspire_app import sender\n"
+        "sender._BEGIN_AGAIN_SECONDS = 0.1\n"
+        "with sender.beside(sender.Work.from_env()):\n    time.sleep(600)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script], env=environment)
     try:
-        wait_for(lambda: "accepted" in events(app, user_id))
-        [child] = psutil.Process(process.pid).children()
+        wait_for(lambda: "accepted" in events(app, first))
+        [keeper] = psutil.Process(process.pid).children()
+        [child] = keeper.children()
+        child.kill()
+        put(app, [reminder(second, datetime.now(UTC))])
+        wait_for(lambda: "accepted" in events(app, second))
+        [another] = keeper.children()
+        assert another != child
     finally:
         process.kill()
         process.wait()
-    wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    for each in (keeper, another):
+        wait_for(lambda each=each: not is_at_work(each))
+
+
+def is_at_work(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_without_providers_a_page_shows_what_was_sent(
