@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from secrets import token_hex
 from traceback import format_tb
@@ -46,6 +46,7 @@ WORKERS: Final = 2
 _LOOK_AGAIN_SECONDS: Final = 0.5
 _PLAN_AGAIN_SECONDS: Final = 20.0
 _BEGIN_AGAIN_SECONDS: Final = 5.0
+_FORGET_AGAIN: Final = timedelta(days=1)
 
 _FAILURES: Final = (pymysql.MySQLError, PyMongoError, ServerUnreachable)
 
@@ -172,9 +173,13 @@ class _Process:
         with closing(self._work.mysql.connect()) as connection:
             people, backlog = PeopleTables(connection), OutboxTable(connection, self._wishes.of)
             planner = Planner(people, self._wishes.of_all, PeakHours())
+            forget_at = now()
             while not self._stop.is_set():
                 if people.is_first():
                     planner.plan(now())
+                    if now() >= forget_at:
+                        people.forget(now())
+                        forget_at = now() + _FORGET_AGAIN
                 self._figures.backlog(*backlog.backlog(now()))
                 if once:
                     break
