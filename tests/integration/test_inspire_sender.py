@@ -362,6 +362,28 @@ def test_a_number_is_confirmed_by_an_answer(app: Fitness) -> None:
     assert not is_confirmed()
 
 
+def test_nobody_can_have_texts_sent_to_many_numbers(app: Fitness) -> None:
+    person = app.person()
+    numbers = [f"4915{person.id:06}{digit}" for digit in range(4)]
+
+    def give(number: str) -> int:
+        app.site.limits._limiter.storage.reset()
+        return int(person.post("/phone", phone=f"+{number}", password=PASSWORD).status_code)
+
+    def texts() -> list[tuple[str]]:
+        found = "SELECT message_key FROM messages WHERE user_id = %s AND template = 'phone'"
+        return app.rows(found, person.id)
+
+    assert [give(number) for number in numbers] == [303, 303, 303, 422]
+    assert len(texts()) == 3
+    assert app.rows("SELECT phone FROM users WHERE id = %s", person.id) == [(numbers[2],)]
+    app.rows(
+        "UPDATE messages SET expires_at = expires_at - INTERVAL 1 DAY WHERE user_id = %s", person.id
+    )
+    assert give(numbers[3]) == 303
+    assert len(texts()) == 4
+
+
 def test_an_answer_confirms_the_number_of_who_asked_last(
     app: Fitness, people: Callable[..., list[int]]
 ) -> None:
@@ -495,13 +517,11 @@ def test_a_mail_about_a_mail(
     assert [address for _, address in provider.sent] == [email]
 
 
-def test_a_link_goes_to_the_address_of_the_account_alone(
-    app: Fitness, reached: Reached, people: Callable[..., list[int]]
-) -> None:
+def test_a_link_goes_to_the_address_of_the_account_alone(app: Fitness, reached: Reached) -> None:
     """Whoever has a domain that is written almost alike must not get it."""
     own, other = "zoe@strasse.example", "zoe@straße.example"
     app.person(own)
-    people()
+    app.rows("UPDATE messages SET state = 'dropped' WHERE state IN ('waiting', 'sending')")
     app.clock.pass_by(minutes=6)
     ask(app, other)
     app.rows("UPDATE messages SET due_at = '2026-01-01' WHERE address = %s", other)
@@ -511,6 +531,23 @@ def test_a_link_goes_to_the_address_of_the_account_alone(
     assert mail.subject == "Choose a new password"
     # MySQL may take both for the same.
     assert {*app.rows("SELECT email FROM links WHERE email LIKE 'zoe@stra%%'")} == {(own,)}
+
+
+@pytest.mark.usefixtures("people")
+def test_addresses_of_people_without_an_account_are_forgotten(
+    app: Fitness, reached: Reached
+) -> None:
+    old, new = "old@example.com", "new@example.com"
+    for email in (old, new):
+        ask(app, email)
+        app.link(email)
+    app.rows("UPDATE messages SET state = 'sent' WHERE address IN (%s, %s)", old, new)
+    app.rows("UPDATE messages SET expires_at = '2026-01-01' WHERE address = %s", old)
+    app.rows("UPDATE links SET expires_at = '2026-01-01' WHERE email = %s", old)
+    run(reached.work, once=True)
+    for table, column in (("messages", "address"), ("links", "email")):
+        found = f"SELECT {column} FROM {table} WHERE {column} IN (%s, %s)"
+        assert [*app.rows(found, old, new)] == [(new,)]
 
 
 def test_account_mail_overtakes_reminders(app: Fitness, people: Callable[..., list[int]]) -> None:
