@@ -81,8 +81,11 @@ def reached(app: Fitness) -> Iterator[Reached]:
 
 @pytest.fixture
 def people(app: Fitness) -> Callable[..., list[int]]:
-    """Adds people with ids of their own. What other tests left in the outbox is not due."""
+    """Adds people with ids of their own. What other tests left in the outbox is not due, and their
+    people want nothing more.
+    """
     app.rows("UPDATE messages SET state = 'dropped' WHERE state IN ('waiting', 'sending')")
+    app.rows("UPDATE consents SET withdrawn_at = '2026-01-01' WHERE withdrawn_at IS NULL")
     [(last,)] = app.rows("SELECT COALESCE(max(id), 0) FROM users")
 
     def add(*zones: str, wishes: Notifications | None = None) -> list[int]:
@@ -388,7 +391,7 @@ def test_an_answer_confirms_the_number_of_who_asked_last(
     app: Fitness, people: Callable[..., list[int]]
 ) -> None:
     """Somebody else may have given the same number, or an own one before."""
-    first, second, third = people(*["Europe/Berlin"] * 3)
+    first, second, third = people(*[noon()] * 3)
     number, now = phone(first), datetime.now(UTC)
     app.rows(
         "UPDATE users SET phone = %s, phone_confirmed_at = NULL WHERE id IN (%s, %s, %s)",
@@ -432,7 +435,7 @@ def test_what_became_of_a_text(app: Fitness, people: Callable[..., list[int]]) -
 def test_a_text_that_arrives_before_its_sender_has_saved_it(
     app: Fitness, people: Callable[..., list[int]]
 ) -> None:
-    first, second = people("Europe/Berlin", "Europe/Berlin")
+    first, second = people(*[noon()] * 2)
     now = datetime.now(UTC)
     messages = [reminder(each, now, Channel.SMS) for each in (first, second)]
     put(app, messages)
@@ -601,7 +604,8 @@ def test_stop_and_receipts_by_smpp(
     """A sender that runs takes what comes while it has nothing to send."""
     first, second = people(*[noon()] * 2)
     now = datetime.now(UTC)
-    put(app, [reminder(first, now, Channel.SMS)])
+    message = reminder(first, now, Channel.SMS)
+    put(app, [message])
     with Smsc() as smsc:
         named = Providers("smtp://127.0.0.1:9", "a@example.com", "smpp", "Inspire")
         named = replace(named, smpp_url=smsc.url)
@@ -615,7 +619,7 @@ def test_stop_and_receipts_by_smpp(
         try:
             wait_for(lambda: "accepted" in events(app, first))
             [(name,)] = app.rows(
-                "SELECT provider_id FROM messages WHERE user_id = %s AND state = 'sent'", first
+                "SELECT provider_id FROM messages WHERE message_key = %s", message.key
             )
             receipt = f"id:{name} stat:DELIVRD err:000".encode()
             smsc.deliver(phone(first), receipt, esm_class=4)
@@ -632,7 +636,7 @@ def test_the_sender_beside_the_application_ends_with_it(
     app: Fitness, reached: Reached, people: Callable[..., list[int]]
 ) -> None:
     """Also if the application is killed. If only the sender is, another one begins."""
-    first, second = people("Europe/Berlin", "Europe/Berlin")
+    first, second = people(*[noon()] * 2)
     put(app, [reminder(first, datetime.now(UTC))])
     named = reached.work.providers
     environment = os.environ | {

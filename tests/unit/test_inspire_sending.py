@@ -68,7 +68,9 @@ class Memory:
         due = [each for each in self.messages.values() if is_due(each, now)]
         if not due:
             return None
-        message = claim(min(due, key=lambda each: each.due_at), sender, now)
+        # As the table does: first what senders left that died.
+        first = min(due, key=lambda each: (each.state is State.WAITING, each.due_at))
+        message = claim(first, sender, now)
         self.messages[message.key] = message
         self.die()
         return message
