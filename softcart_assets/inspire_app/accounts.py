@@ -171,6 +171,14 @@ def confirmation(user_id: int, phone: str, now: datetime) -> Message:
     )
 
 
+def asks(message: Message, phone: str) -> bool:
+    """Whether a message is the one that asks this number."""
+    if message.template != "phone" or message.user_id is None:
+        return False
+    made_at = message.expires_at - _ANSWER_WITHIN
+    return message.key == confirmation(message.user_id, phone, made_at).key
+
+
 def opened(store: Store, secret: str, now: datetime) -> Link | None:
     """The link of a secret, if it can still be used. Looking does not use it up."""
     with store.transaction():
@@ -210,6 +218,9 @@ def finish(
                 raise NotAccepted({"full_name": "Tell us who you are."})
             check_profile(profile, now)
             user_id = store.add_user(link.email, key, profile, now)
+        elif link.use is Use.CONFIRM:
+            # It was sent before there was an account, so maybe to an address that only looks alike.
+            return None
         store.set_password(user_id, kept, now)
         store.mark_used(link.digest, now)
     return user_id

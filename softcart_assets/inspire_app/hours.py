@@ -94,20 +94,3 @@ def moment_of(day: date, at: time, zone: ZoneInfo) -> datetime:
     leap.
     """
     return datetime.combine(day, at, zone).astimezone(UTC)
-
-
-def next_reminder(
-    after: datetime, at: time, zone: ZoneInfo, days: frozenset[int] = EVERY_DAY
-) -> datetime | None:
-    """The first moment later than `after` at which somebody wants to be reminded, in UTC.
-
-    `at`: on the local clock. `days`: the weekdays for it. None: never.
-    """
-    # From the day before: a leap over midnight puts a reminder of a day into the next one.
-    first = after.astimezone(zone).date() - _DAY
-    for number in range(_DAYS_AHEAD + 1):
-        day = first + number * _DAY
-        moment = moment_of(day, at, zone)
-        if day.weekday() in days and moment > after:
-            return moment
-    return None

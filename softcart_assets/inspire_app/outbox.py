@@ -20,9 +20,14 @@ from softcart_assets.inspire_app.hours import EVERY_DAY, QuietHours, next_allowe
 CLAIM: Final = timedelta(minutes=2)
 """So long a sender may take. Then another one takes the message for its own."""
 
+SENDING: Final = timedelta(minutes=1)
+"""So long it may take to hand over a letter. Whoever has less of the claim left does not begin."""
+
 MAX_ATTEMPTS: Final = 8
 _FIRST_PAUSE: Final = timedelta(seconds=30)
 _LONGEST_PAUSE: Final = timedelta(hours=1)
+
+_TRIED_AGAIN: Final = timedelta(days=3)
 
 _KEYS: Final = uuid5(NAMESPACE_URL, "urn:softcart:messages")
 
@@ -138,6 +143,22 @@ class Lasting(StrEnum):
     STOP = "stop"
 
 
+def bounce(status: str) -> Lasting | None:
+    """What a status code of RFC 3463 means for the next mails to the address.
+
+    Only 5.1 is about the address. A server without a route, or a full mailbox, may take the next.
+    """
+    # These two are about ours.
+    is_ours = status in ("5.1.7", "5.1.8")
+    return Lasting.BOUNCE if status.startswith("5.1.") and not is_ours else None
+
+
+def may_be_asked_for(why: Lasting, since: datetime, now: datetime) -> bool:
+    """Whether an address that gets nothing more still gets what its owner has just asked for."""
+    # Servers say for an hour that nobody is there, and a new password needs a mail.
+    return why is Lasting.COMPLAINT or (why is Lasting.BOUNCE and now - since >= _TRIED_AGAIN)
+
+
 @dataclass(frozen=True)
 class Refused:
     """The provider says that it will never take the message.
@@ -188,6 +209,11 @@ def claim(message: Message, sender: str, now: datetime) -> Message:
         claimed_by=sender,
         claimed_until=now + CLAIM,
     )
+
+
+def has_time(message: Message, now: datetime) -> bool:
+    """Whether a claim lasts until a letter is sent. Otherwise, two senders might send it."""
+    return message.claimed_until is not None and now + SENDING <= message.claimed_until
 
 
 def decide(message: Message, receiver: Receiver | None, now: datetime) -> Send | Wait | Drop:

@@ -12,11 +12,11 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from secrets import token_hex
 from traceback import format_tb
-from typing import Final
+from typing import Final, NoReturn
 
 import pymysql
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
@@ -46,6 +46,7 @@ WORKERS: Final = 2
 _LOOK_AGAIN_SECONDS: Final = 0.5
 _PLAN_AGAIN_SECONDS: Final = 20.0
 _BEGIN_AGAIN_SECONDS: Final = 5.0
+_FORGET_AGAIN: Final = timedelta(days=1)
 
 _FAILURES: Final = (pymysql.MySQLError, PyMongoError, ServerUnreachable)
 
@@ -172,9 +173,13 @@ class _Process:
         with closing(self._work.mysql.connect()) as connection:
             people, backlog = PeopleTables(connection), OutboxTable(connection, self._wishes.of)
             planner = Planner(people, self._wishes.of_all, PeakHours())
+            forget_at = now()
             while not self._stop.is_set():
                 if people.is_first():
                     planner.plan(now())
+                    if now() >= forget_at:
+                        people.forget(now())
+                        forget_at = now() + _FORGET_AGAIN
                 self._figures.backlog(*backlog.backlog(now()))
                 if once:
                     break
@@ -287,23 +292,57 @@ def log_to_output() -> None:
 def beside(work: Work) -> Iterator[None]:
     """Send in a process of its own while the block runs. It ends with this process."""
     parent = os.getpid()
-    child = os.fork()
-    if child == 0:
-        code = 1
+    keeper = os.fork()
+    if keeper == 0:
         try:
-            log_to_output()
-            run(work, with_parent=True)
-            code = 0
+            _keep_sending(work, parent)
         except BaseException:
             traceback.print_exc()
         finally:
-            os._exit(code)
+            os._exit(1)
     try:
         yield
     finally:
         # Processes that were made in the block leave it, too.
         if os.getpid() == parent:
-            with suppress(ProcessLookupError):
-                os.kill(child, signal.SIGTERM)
+            # One that has ended has been waited for: its id may be another's by now.
             with suppress(ChildProcessError):
-                os.waitpid(child, 0)
+                if os.waitpid(keeper, os.WNOHANG) == (0, 0):
+                    os.kill(keeper, signal.SIGTERM)
+                    os.waitpid(keeper, 0)
+
+
+def _keep_sending(work: Work, application: int) -> NoReturn:
+    """Send in a child, and in another one when it has died. The server of the application waits
+    for all its children, and would not tell which one ended.
+    """
+    stop = threading.Event()
+    # Ctrl-C reaches the whole group. A child inherits both.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    log_to_output()
+    while not stop.is_set():
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                run(work, stop=stop, with_parent=True)
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        ended, status = 0, 0
+        while not ended and not stop.wait(_LOOK_AGAIN_SECONDS):
+            if os.getppid() != application:
+                stop.set()
+            ended, status = os.waitpid(child, os.WNOHANG)
+        if not ended:
+            os.kill(child, signal.SIGTERM)
+            os.waitpid(child, 0)
+        elif not stop.is_set():
+            LOG.warning(
+                "The sender has ended by %d. Begin again.", os.waitstatus_to_exitcode(status)
+            )
+            stop.wait(_BEGIN_AGAIN_SECONDS)
+    os._exit(0)

@@ -24,6 +24,7 @@ from softcart_assets.inspire_app.outbox import (
     Unavailable,
     after_sending,
     decide,
+    has_time,
     obey,
 )
 
@@ -105,6 +106,8 @@ def send_due(
         if isinstance(decision, Send):
             address = decision.address
             outcome = away or (letter if isinstance(letter, Unavailable) else None)
+            if outcome is None and not has_time(claimed, clock()):
+                outcome = Unavailable("It took too long to connect.")
             if outcome is None:
                 assert sender is not None
                 assert isinstance(letter, Letter)

@@ -17,8 +17,8 @@ from softcart_assets.inspire_app.outbox import Channel, Drop, Message, Purpose
 class Accounts(Protocol):
     """What letters need to know about accounts."""
 
-    def knows(self, email: str) -> bool:
-        """Whether there is an account with this address."""
+    def address_of(self, email: str) -> str | None:
+        """The address of the account that an address leads to. None: there is no account."""
 
     def name_of(self, user_id: int) -> str | None:
         """Somebody's name. None: the account is deleted."""
@@ -75,15 +75,16 @@ class Writer:
         return letters.write(message.channel, message.template, values, fields)
 
     def _link(self, message: Message) -> Letter:
-        email = message.address or ""
-        is_known = self._accounts.knows(email)
-        use = Use.RESET if is_known else Use.CONFIRM
+        typed = message.address or ""
+        # Two addresses may be one to us and not to the mail server. Only the account's own gets in.
+        known = self._accounts.address_of(typed)
+        use = Use.RESET if known else Use.CONFIRM
         secret = link_secret(self._secret, use, 0, message.key)
         # Its time begins when it is sent. One that was not sent at the first attempt is kept as it
         # was, so it ends no later than two hours after the message.
         expires_at = min(self._clock() + LINK_IS_GOOD_FOR, message.expires_at)
-        self._accounts.add_link(Link(kept_form(secret), use, email, expires_at))
-        values = {"is_known": "yes" if is_known else "", "link": f"{self._url}/finish/{secret}"}
+        self._accounts.add_link(Link(kept_form(secret), use, known or typed, expires_at))
+        values = {"is_known": "yes" if known else "", "link": f"{self._url}/finish/{secret}"}
         return letters.write(message.channel, message.template, values, {})
 
 

@@ -32,6 +32,7 @@ from support.messages import (
 )
 from support.smsc import Smsc
 
+from softcart_assets.inspire_app.accounts import confirmation
 from softcart_assets.inspire_app.letters import Letter
 from softcart_assets.inspire_app.outbox import (
     MAX_ATTEMPTS,
@@ -48,6 +49,7 @@ from softcart_assets.inspire_app.providers import Providers
 from softcart_assets.inspire_app.sender import run
 from softcart_assets.inspire_app.senders.twilio import signature
 from softcart_assets.inspire_app.sending import send_due
+from softcart_assets.inspire_app.storage.outbox import address_digest
 from softcart_assets.inspire_app.storage.people import PeopleTables
 from softcart_assets.inspire_app.storage.wishes import Wishes
 from softcart_assets.stack import Stack
@@ -79,8 +81,11 @@ def reached(app: Fitness) -> Iterator[Reached]:
 
 @pytest.fixture
 def people(app: Fitness) -> Callable[..., list[int]]:
-    """Adds people with ids of their own. What other tests left in the outbox is not due."""
+    """Adds people with ids of their own. What other tests left in the outbox is not due, and their
+    people want nothing more.
+    """
     app.rows("UPDATE messages SET state = 'dropped' WHERE state IN ('waiting', 'sending')")
+    app.rows("UPDATE consents SET withdrawn_at = '2026-01-01' WHERE withdrawn_at IS NULL")
     [(last,)] = app.rows("SELECT COALESCE(max(id), 0) FROM users")
 
     def add(*zones: str, wishes: Notifications | None = None) -> list[int]:
@@ -360,6 +365,58 @@ def test_a_number_is_confirmed_by_an_answer(app: Fitness) -> None:
     assert not is_confirmed()
 
 
+def test_nobody_can_have_texts_sent_to_many_numbers(app: Fitness) -> None:
+    person = app.person()
+    numbers = [f"4915{person.id:06}{digit}" for digit in range(4)]
+
+    def give(number: str) -> int:
+        app.site.limits._limiter.storage.reset()
+        return int(person.post("/phone", phone=f"+{number}", password=PASSWORD).status_code)
+
+    def texts() -> list[tuple[str]]:
+        found = "SELECT message_key FROM messages WHERE user_id = %s AND template = 'phone'"
+        return app.rows(found, person.id)
+
+    assert [give(number) for number in numbers] == [303, 303, 303, 422]
+    assert len(texts()) == 3
+    assert app.rows("SELECT phone FROM users WHERE id = %s", person.id) == [(numbers[2],)]
+    app.rows(
+        "UPDATE messages SET expires_at = expires_at - INTERVAL 1 DAY WHERE user_id = %s", person.id
+    )
+    assert give(numbers[3]) == 303
+    assert len(texts()) == 4
+
+
+def test_an_answer_confirms_the_number_of_who_asked_last(
+    app: Fitness, people: Callable[..., list[int]]
+) -> None:
+    """Somebody else may have given the same number, or an own one before."""
+    first, second, third = people(*[noon()] * 3)
+    number, now = phone(first), datetime.now(UTC)
+    app.rows(
+        "UPDATE users SET phone = %s, phone_confirmed_at = NULL WHERE id IN (%s, %s, %s)",
+        number,
+        first,
+        second,
+        third,
+    )
+    minute = timedelta(minutes=1)
+    for user_id, asked, at in (
+        (second, number, now),
+        (first, number, now + minute),
+        (third, phone(third), now + 2 * minute),
+    ):
+        put(app, [confirmation(user_id, asked, at)])
+        send(app, Steps(Accepted(f"SM-{user_id}")), at)
+    form = {"From": f"+{number}", "Body": "yes"}
+    assert twilio(app, "/hooks/twilio/incoming", form) == 200
+    assert [
+        *app.rows(
+            "SELECT id FROM users WHERE phone = %s AND phone_confirmed_at IS NOT NULL", number
+        )
+    ] == [(first,)]
+
+
 def test_what_became_of_a_text(app: Fitness, people: Callable[..., list[int]]) -> None:
     first, second = people(*[noon()] * 2)
     path = "/hooks/twilio/status"
@@ -373,6 +430,54 @@ def test_what_became_of_a_text(app: Fitness, people: Callable[..., list[int]]) -
     assert events(app, first) == {"accepted", "delivered"}
     assert events(app, second) == {"accepted", "bounced"}
     assert consents(app, second) == {("email", "reminder"), ("email", "quote")}
+
+
+def test_a_text_that_arrives_before_its_sender_has_saved_it(
+    app: Fitness, people: Callable[..., list[int]]
+) -> None:
+    first, second = people(*[noon()] * 2)
+    now = datetime.now(UTC)
+    messages = [reminder(each, now, Channel.SMS) for each in (first, second)]
+    put(app, messages)
+    app.rows("UPDATE messages SET state = 'sending' WHERE user_id IN (%s, %s)", first, second)
+    path = "/hooks/twilio/status?key="
+    form = {"MessageSid": "SM-none", "MessageStatus": "delivered"}
+    assert twilio(app, path + messages[0].key, form) == 204
+    gone = form | {"MessageStatus": "undelivered", "ErrorCode": "30005"}
+    assert twilio(app, path + messages[1].key, gone) == 204
+    assert events(app, first) == {"delivered"}
+    assert consents(app, second) == {("email", "reminder"), ("email", "quote")}
+    # A key that somebody has changed on its way.
+    client = app.visitor().client
+    headers = {"X-Twilio-Signature": signature(TOKEN, "http://127.0.0.1:8091" + path, form)}
+    assert client.post(path + messages[1].key, data=form, headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize("is_confirmed", [True, False])
+def test_a_number_that_is_gone_says_nothing_about_the_next_one(
+    app: Fitness, people: Callable[..., list[int]], is_confirmed: bool
+) -> None:
+    [user_id] = people()
+    old, new, path = phone(user_id), phone(user_id + 50_000_000), "/hooks/twilio/status"
+    name = f"SM-{user_id}"
+    if is_confirmed:
+        sent_to(app, user_id, Channel.SMS, name)
+    else:
+        now = datetime.now(UTC)
+        put(app, [confirmation(user_id, old, now)])
+        send(app, Steps(Accepted(name)), now)
+    app.rows(
+        "UPDATE users SET phone = %s, phone_confirmed_at = %s WHERE id = %s",
+        new,
+        datetime.now(UTC).replace(tzinfo=None) + timedelta(minutes=1) if is_confirmed else None,
+        user_id,
+    )
+    gone = {"MessageSid": name, "MessageStatus": "undelivered", "ErrorCode": "30005"}
+    assert twilio(app, path, gone) == 204
+    assert events(app, user_id) == {"accepted", "bounced"}
+    assert len(consents(app, user_id)) == 4
+    digest = address_digest(Channel.SMS, new)
+    assert not app.rows("SELECT 1 FROM suppressions WHERE address_digest = %s", digest)
 
 
 @pytest.mark.parametrize(
@@ -406,6 +511,46 @@ def test_a_mail_about_a_mail(
     provider = Steps(Accepted("2"))
     send(app, provider, app.clock() + timedelta(minutes=1))
     assert [address for _, address in provider.sent] == [email] * (event == "complained")
+    # After some days, it is tried again, should the mail server have been wrong.
+    app.rows("UPDATE suppressions SET since = since - INTERVAL 4 DAY")
+    app.clock.pass_by(minutes=6)
+    ask(app, email)
+    provider = Steps(Accepted("3"))
+    send(app, provider, app.clock() + timedelta(minutes=1))
+    assert [address for _, address in provider.sent] == [email]
+
+
+def test_a_link_goes_to_the_address_of_the_account_alone(app: Fitness, reached: Reached) -> None:
+    """Whoever has a domain that is written almost alike must not get it."""
+    own, other = "zoe@strasse.example", "zoe@straße.example"
+    app.person(own)
+    app.rows("UPDATE messages SET state = 'dropped' WHERE state IN ('waiting', 'sending')")
+    app.clock.pass_by(minutes=6)
+    ask(app, other)
+    app.rows("UPDATE messages SET due_at = '2026-01-01' WHERE address = %s", other)
+    run(reached.work, once=True)
+    assert [each.subject for each in reached.mails if each.receiver == other] == []
+    [mail] = [each for each in reached.mails if each.receiver == own]
+    assert mail.subject == "Choose a new password"
+    # MySQL may take both for the same.
+    assert {*app.rows("SELECT email FROM links WHERE email LIKE 'zoe@stra%%'")} == {(own,)}
+
+
+@pytest.mark.usefixtures("people")
+def test_addresses_of_people_without_an_account_are_forgotten(
+    app: Fitness, reached: Reached
+) -> None:
+    old, new = "old@example.com", "new@example.com"
+    for email in (old, new):
+        ask(app, email)
+        app.link(email)
+    app.rows("UPDATE messages SET state = 'sent' WHERE address IN (%s, %s)", old, new)
+    app.rows("UPDATE messages SET expires_at = '2026-01-01' WHERE address = %s", old)
+    app.rows("UPDATE links SET expires_at = '2026-01-01' WHERE email = %s", old)
+    run(reached.work, once=True)
+    for table, column in (("messages", "address"), ("links", "email")):
+        found = f"SELECT {column} FROM {table} WHERE {column} IN (%s, %s)"
+        assert [*app.rows(found, old, new)] == [(new,)]
 
 
 def test_account_mail_overtakes_reminders(app: Fitness, people: Callable[..., list[int]]) -> None:
@@ -417,6 +562,25 @@ def test_account_mail_overtakes_reminders(app: Fitness, people: Callable[..., li
     send(app, provider, now + timedelta(seconds=1))
     assert provider.sent[0][1] == "zoe@example.com"
     assert len(provider.sent) == 6
+
+
+def test_what_a_dead_sender_has_left_does_not_wait_for_all_others(
+    app: Fitness, people: Callable[..., list[int]]
+) -> None:
+    [user_id] = people()
+    now = datetime.now(UTC)
+    messages = [reminder(user_id, now - timedelta(hours=1, minutes=n)) for n in range(4)]
+    put(app, messages)
+    app.rows(
+        "UPDATE messages SET state = 'sending', claimed_by = 'dead', claimed_until = %s "
+        "WHERE message_key = %s",
+        now.replace(tzinfo=None) - timedelta(seconds=1),
+        messages[0].key,
+    )
+    with outbox(app) as table:
+        claimed = table.claim("a", now)
+    assert claimed
+    assert claimed.key == messages[0].key
 
 
 def test_senders_at_once_take_each_message_once(
@@ -440,7 +604,8 @@ def test_stop_and_receipts_by_smpp(
     """A sender that runs takes what comes while it has nothing to send."""
     first, second = people(*[noon()] * 2)
     now = datetime.now(UTC)
-    put(app, [reminder(first, now, Channel.SMS)])
+    message = reminder(first, now, Channel.SMS)
+    put(app, [message])
     with Smsc() as smsc:
         named = Providers("smtp://127.0.0.1:9", "a@example.com", "smpp", "Inspire")
         named = replace(named, smpp_url=smsc.url)
@@ -454,7 +619,7 @@ def test_stop_and_receipts_by_smpp(
         try:
             wait_for(lambda: "accepted" in events(app, first))
             [(name,)] = app.rows(
-                "SELECT provider_id FROM messages WHERE user_id = %s AND state = 'sent'", first
+                "SELECT provider_id FROM messages WHERE message_key = %s", message.key
             )
             receipt = f"id:{name} stat:DELIVRD err:000".encode()
             smsc.deliver(phone(first), receipt, esm_class=4)
@@ -470,9 +635,9 @@ def test_stop_and_receipts_by_smpp(
 def test_the_sender_beside_the_application_ends_with_it(
     app: Fitness, reached: Reached, people: Callable[..., list[int]]
 ) -> None:
-    """Also if the application is killed."""
-    [user_id] = people()
-    put(app, [reminder(user_id, datetime.now(UTC))])
+    """Also if the application is killed. If only the sender is, another one begins."""
+    first, second = people(*[noon()] * 2)
+    put(app, [reminder(first, datetime.now(UTC))])
     named = reached.work.providers
     environment = os.environ | {
         "SOFTCART_INSPIRE_APP_SMTP_URL": named.smtp_url,
@@ -480,17 +645,32 @@ def test_the_sender_beside_the_application_ends_with_it(
         "SOFTCART_INSPIRE_APP_TWILIO_URL": named.twilio_url,
     }
     script = (
-        "import time\nfrom softcart_assets.inspire_app.sender import Work, beside\n"
-        "with beside(Work.from_env()):\n    time.sleep(600)\n"
+        "import time\nfrom softcart_assets.inspire_app import sender\n"
+        "sender._BEGIN_AGAIN_SECONDS = 0.1\n"
+        "with sender.beside(sender.Work.from_env()):\n    time.sleep(600)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script], env=environment)
     try:
-        wait_for(lambda: "accepted" in events(app, user_id))
-        [child] = psutil.Process(process.pid).children()
+        wait_for(lambda: "accepted" in events(app, first))
+        [keeper] = psutil.Process(process.pid).children()
+        [child] = keeper.children()
+        child.kill()
+        put(app, [reminder(second, datetime.now(UTC))])
+        wait_for(lambda: "accepted" in events(app, second))
+        [another] = keeper.children()
+        assert another != child
     finally:
         process.kill()
         process.wait()
-    wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    for each in (keeper, another):
+        wait_for(lambda each=each: not is_at_work(each))
+
+
+def is_at_work(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_without_providers_a_page_shows_what_was_sent(

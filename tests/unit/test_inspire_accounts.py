@@ -94,6 +94,15 @@ def test_a_new_password_replaces_the_old_one(store: Memory) -> None:
     assert sign_in(store, Plain(), "ada@example.com", "another password") == 1
 
 
+def test_a_link_from_before_the_account_does_not_open_it(store: Memory) -> None:
+    """To the database both are one address, and to mail servers they are two."""
+    store.send("second", "ada@straße.example")
+    store.send("third", "ada@strasse.example")
+    assert finish(store, Plain(), "third", GOOD, ADA, NOW) == 2
+    assert finish(store, Plain(), "second", "another password", ADA, NOW) is None
+    assert sign_in(store, Plain(), "ada@strasse.example", GOOD) == 2
+
+
 def test_a_link_stays_good_after_a_password_that_is_too_short(store: Memory) -> None:
     store.send("second", "bob@example.com")
     with pytest.raises(NotAccepted) as caught:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
-from itertools import pairwise
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
@@ -15,7 +14,6 @@ from softcart_assets.inspire_app.hours import (
     is_allowed,
     moment_of,
     next_allowed,
-    next_reminder,
 )
 
 ZONES = sorted(available_timezones() - {"localtime", "Factory"})
@@ -133,31 +131,3 @@ def test_a_reminder_at_a_time_that_clocks_leap_over_or_show_twice() -> None:
     assert moment_of(date(2026, 10, 25), time(2, 30), BERLIN) == datetime(
         2026, 10, 25, 0, 30, tzinfo=UTC
     )
-
-
-@given(around_changes(), minutes)
-def test_reminders_come_once_a_day(place: tuple[ZoneInfo, datetime], at: time) -> None:
-    zone, moment = place
-    found: list[datetime] = []
-    for _ in range(6):
-        following = next_reminder(found[-1] if found else moment, at, zone)
-        assert following is not None
-        assert following > (found[-1] if found else moment)
-        found.append(following)
-    between = [later - earlier for earlier, later in pairwise(found)]
-    # Clocks change by up to three hours, but for zones that moved over the date line.
-    if zone.key not in {"Pacific/Apia", "Pacific/Fakaofo", "Pacific/Enderbury", "Pacific/Kanton"}:
-        assert all(timedelta(hours=20) <= each <= timedelta(hours=28) for each in between)
-
-
-@given(zones, moments, minutes, weekdays)
-def test_reminders_come_on_wanted_weekdays(
-    zone: ZoneInfo, moment: datetime, at: time, days: frozenset[int]
-) -> None:
-    found = next_reminder(moment, at, zone, days)
-    if not days:
-        assert found is None
-    elif found is not None:
-        local = found.astimezone(zone)
-        # A leap over midnight moves a reminder into the next day.
-        assert {local.weekday(), (local - timedelta(hours=3)).weekday()} & days

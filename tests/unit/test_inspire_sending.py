@@ -68,7 +68,9 @@ class Memory:
         due = [each for each in self.messages.values() if is_due(each, now)]
         if not due:
             return None
-        message = claim(min(due, key=lambda each: each.due_at), sender, now)
+        # As the table does: first what senders left that died.
+        first = min(due, key=lambda each: (each.state is State.WAITING, each.due_at))
+        message = claim(first, sender, now)
         self.messages[message.key] = message
         self.die()
         return message
@@ -202,6 +204,25 @@ def test_what_another_sender_has_taken_over_is_not_written_again() -> None:
     assert outbox.messages[reminder(1).key].claimed_by == "b"
 
 
+@pytest.mark.parametrize("seconds", [61, 121])
+def test_what_cannot_be_sent_while_the_claim_lasts_is_not_sent(seconds: int) -> None:
+    """Another sender may take it over meanwhile, and would send it, too."""
+    outbox, provider, moment = Memory([reminder(1)]), Provider(Random(0)), [NOON]
+
+    def prepared() -> None:
+        moment[0] += timedelta(seconds=seconds)
+
+    provider.prepared = prepared
+    send_due(outbox, {Channel.EMAIL: provider}, lambda _: LETTER, "a", lambda: moment[0])
+    assert not provider.sent
+    assert outbox.messages[reminder(1).key].state is State.WAITING
+    provider.prepared = lambda: None
+    provider.chance = Random(1)
+    moment[0] += timedelta(minutes=1)
+    send_due(outbox, {Channel.EMAIL: provider}, lambda _: LETTER, "a", lambda: moment[0])
+    assert outbox.messages[reminder(1).key].state is State.SENT
+
+
 @contextmanager
 def smtp_server(answer: bytes = b"250 queued") -> Iterator[tuple[str, list[str]]]:
     """A mail server that gives `answer` to RCPT if it is an error, and keeps what it takes."""
@@ -244,6 +265,18 @@ def test_a_mail_arrives_with_its_fields() -> None:
     assert mail["List-Unsubscribe"] == "<https://example.com/u>"
     assert mail["Auto-Submitted"] == "auto-generated"
     assert mail.get_content().strip() == "Today: a walk."
+
+
+def test_mail_programs_find_the_address_that_unsubscribes() -> None:
+    """As it crosses the wire: they do not decode this field."""
+    address = "https://inspire.example.com/unsubscribe/" + "a" * 80
+    fields = {"List-Unsubscribe": f"<{address}>"}
+    with smtp_server() as (url, taken):
+        sender = SmtpSender(url, "hello@example.com")
+        letter = replace(LETTER, subject="Schön weiter so, " * 8, fields=fields)
+        sender.send(reminder(1), "ada@example.com", letter)
+    assert f"\r\nList-Unsubscribe: <{address}>\r\n" in taken[0]
+    assert message_from_string(taken[0], policy=default)["Subject"] == letter.subject
 
 
 @pytest.mark.parametrize(
@@ -315,7 +348,7 @@ def twilio(status: int, body: str, **fields: str) -> Iterator[tuple[str, list[di
 
 
 def by_twilio(url: str) -> Accepted | Refused | Unavailable:
-    sender = TwilioSender(url, "AC1", "token", "+4930123456")
+    sender = TwilioSender(url, "AC1", "token", "+4930123456", "https://example.com/status")
     return sender.send(reminder(1), "491701234567", replace(LETTER, subject=""))
 
 
@@ -327,6 +360,7 @@ def test_a_text_message_is_taken() -> None:
             "To": "+491701234567",
             "From": "+4930123456",
             "Body": LETTER.text,
+            "StatusCallback": f"https://example.com/status?key={reminder(1).key}",
             "path": "/2010-04-01/Accounts/AC1/Messages.json",
             "key": reminder(1).key,
         }

@@ -103,7 +103,8 @@ class _Hooks:
         state = form.get("MessageStatus", "")
         if state in ("delivered", "undelivered", "failed"):
             with self._open() as outbox:
-                key = outbox.key_of(form.get("MessageSid", ""))
+                # The signature covers the key, too.
+                key = request.args.get("key") or outbox.key_of(form.get("MessageSid", ""))
                 if key and state == "delivered":
                     outbox.delivered(key, self._clock())
                 elif key:

@@ -10,12 +10,9 @@ from email.message import Message as Mail
 from email.policy import compat32
 from typing import Final
 
-from softcart_assets.inspire_app.outbox import Lasting, is_key
+from softcart_assets.inspire_app.outbox import Lasting, bounce, is_key
 
 _MESSAGE_ID: Final = re.compile(r"<([0-9a-f-]{36})@[^<>\s]+>")
-
-_PASSING: Final = ("5.2.2", "5.2.3", "5.3.4")
-"""A mailbox that is full, and a mail that is too long."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +55,7 @@ def _delivery(key: str, part: Mail) -> Report | None:
             continue
         found = re.match(r"\s*([245]\.\d{1,3}\.\d{1,3})", str(block.get("Status", "")))
         status = found[1] if found else "5.0.0"
-        # 5.7 is about us: what we send is refused, and not the address.
-        is_over = status.startswith("5.") and not status.startswith("5.7.")
-        lasting = Lasting.BOUNCE if is_over and status not in _PASSING else None
-        return Report(key, status, lasting)
+        return Report(key, status, bounce(status))
     return None
 
 

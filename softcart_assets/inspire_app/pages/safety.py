@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from flask import flash, g, redirect, request, url_for
 
@@ -15,6 +15,9 @@ from softcart_assets.inspire_app.accounts import (
 )
 from softcart_assets.inspire_app.pages.base import Base, page, signed_in, zone_of
 from softcart_assets.inspire_app.people import phone_number
+
+_TEXTS_A_DAY: Final = 3
+"""Each costs money, and goes to a number that may be anybody's."""
 
 
 class Safety(Base):
@@ -66,6 +69,11 @@ class Safety(Base):
                 raise NotAccepted({"phone": "Write it with +, such as +44 7700 900123."})
         except NotAccepted as error:
             return page("phone.html", error.errors, me=g.me)
+        with self.site.tables() as tables:
+            texts = tables.numbers_asked(g.me.id, self.now) if number else 0
+        if texts >= _TEXTS_A_DAY:
+            told = "You have given several numbers today. Try again tomorrow."
+            return page("phone.html", {"phone": told}, me=g.me)
         with self.site.tables() as tables, tables.transaction():
             tables.set_phone(g.me.id, number)
             if number:

@@ -7,18 +7,42 @@ import smtplib
 import ssl
 from contextlib import suppress
 from email.message import EmailMessage
+from email.policy import EmailPolicy
 from email.utils import format_datetime, parseaddr
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from softcart_assets.connections import LOOPBACK
 from softcart_assets.inspire_app.letters import Letter
-from softcart_assets.inspire_app.outbox import Accepted, Lasting, Message, Refused, Unavailable
+from softcart_assets.inspire_app.outbox import (
+    Accepted,
+    Message,
+    Refused,
+    Unavailable,
+    bounce,
+)
 
-_TIMEOUT_SECONDS: Final = 30.0
+_TIMEOUT_SECONDS: Final = 15.0
+"""For each step. A mail that is sent has four. See `outbox.SENDING`."""
 
 _ENHANCED: Final = re.compile(r"\b[245]\.\d{1,3}\.\d{1,3}\b")
-"""A status code of RFC 3463. Those that begin with 5.1 are about the address."""
+"""A status code of RFC 3463."""
+
+
+class _Policy(EmailPolicy):
+    """Fields about lists stay on one line: programs do not decode the words of RFC 2047 in them."""
+
+    def fold(self, name: str, value: str) -> str:
+        """See `email.policy.Policy`."""
+        if name.startswith("List-"):
+            return f"{name}: {value}{self.linesep}"
+        return str(super().fold(name, value))
+
+    def fold_binary(self, name: str, value: str) -> bytes:
+        """See `email.policy.Policy`."""
+        if name.startswith("List-"):
+            return self.fold(name, value).encode("ascii")
+        return super().fold_binary(name, value)
 
 
 class SmtpSender:
@@ -100,7 +124,7 @@ class SmtpSender:
         return Accepted(mail["Message-ID"])
 
     def _mail(self, message: Message, address: str, letter: Letter) -> EmailMessage:
-        mail = EmailMessage()
+        mail = EmailMessage(_Policy())
         mail["From"] = self._sender
         mail["To"] = address
         mail["Subject"] = letter.subject
@@ -138,5 +162,4 @@ def _outcome(code: int, text: bytes | str) -> Refused | Unavailable:
     reason = f"{code} {enhanced[0] if enhanced else ''}".strip()
     if not 500 <= code < 600:
         return Unavailable(reason)
-    is_about_address = enhanced and enhanced[0].startswith("5.1.")
-    return Refused(reason, Lasting.BOUNCE if is_about_address else None)
+    return Refused(reason, bounce(enhanced[0]) if enhanced else None)

@@ -16,7 +16,8 @@ from softcart_assets.connections import LOOPBACK
 from softcart_assets.inspire_app.letters import Letter
 from softcart_assets.inspire_app.outbox import Accepted, Lasting, Message, Refused, Unavailable
 
-_TIMEOUT_SECONDS: Final = 30.0
+_TIMEOUT_SECONDS: Final = 15.0
+"""For each step. See `outbox.SENDING`."""
 
 _LASTING: Final = {
     21610: Lasting.STOP,
@@ -68,8 +69,7 @@ class TwilioSender:
             "Content-Type": "application/x-www-form-urlencoded",
         }
         self._form = {"MessagingServiceSid" if sender.startswith("MG") else "From": sender}
-        if callback:
-            self._form["StatusCallback"] = callback
+        self._callback = callback
 
     def prepare(self) -> Unavailable | None:
         """See `sending.Sender`."""
@@ -94,6 +94,9 @@ class TwilioSender:
     ) -> Accepted | Refused | Unavailable:
         """Send a text to a number in E.164 without +."""
         form = {"To": f"+{address}", "Body": letter.text, **self._form}
+        if self._callback:
+            # It may come before we know the name that Twilio gives the message.
+            form["StatusCallback"] = f"{self._callback}?key={message.key}"
         # A provider or proxy that knows the key sends the message once.
         fields = {**self._fields, "Idempotency-Key": message.key}
         try:

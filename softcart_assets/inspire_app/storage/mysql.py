@@ -88,6 +88,15 @@ class Tables(Database):
         """Put a message into the outbox, unless one of its key is there."""
         add_message(self, message)
 
+    def numbers_asked(self, user_id: int, now: datetime) -> int:
+        """How many texts for numbers of somebody's there were in the last day."""
+        [row] = self._rows(
+            "SELECT COUNT(*) AS texts FROM messages WHERE user_id = %s AND template = 'phone' "
+            "AND expires_at > %s",
+            (user_id, naive(now)),
+        )
+        return int(row["texts"])
+
     def link(self, digest: str) -> Link | None:
         """A link by its digest, locked until the transaction ends."""
         row = self._row("SELECT * FROM links WHERE digest = %s FOR UPDATE", (digest,))
@@ -171,13 +180,6 @@ class Tables(Database):
             "UPDATE users SET phone_confirmed_at = IF(phone <=> %s, phone_confirmed_at, NULL), "
             "phone = %s WHERE id = %s",
             (phone, phone, user_id),
-        )
-
-    def confirm_phone(self, user_id: int, phone: str, now: datetime) -> None:
-        """Somebody has shown that a number is theirs."""
-        self._execute(
-            "UPDATE users SET phone_confirmed_at = %s WHERE id = %s AND phone = %s",
-            (naive(now), user_id, phone),
         )
 
     def consents(self, user_id: int) -> set[Consent]:

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pymysql
 
-from softcart_assets.inspire_app.accounts import Link
+from softcart_assets.inspire_app.accounts import Link, asks
 from softcart_assets.inspire_app.outbox import (
     Channel,
     Lasting,
@@ -20,6 +20,7 @@ from softcart_assets.inspire_app.outbox import (
     Receiver,
     State,
     claim,
+    may_be_asked_for,
 )
 from softcart_assets.inspire_app.people import (
     email_key,
@@ -39,11 +40,11 @@ _INSERT: Final = (
 )
 
 _QUEUES: Final = (
+    # Of senders that died: there are few, and they have waited longest.
+    "state = 'sending' AND claimed_until <= %s ORDER BY claimed_until",
     # What somebody waits for overtakes a million reminders.
     "state = 'waiting' AND purpose = 'account' AND due_at <= %s ORDER BY due_at",
     "state = 'waiting' AND due_at <= %s ORDER BY due_at",
-    # Of senders that died.
-    "state = 'sending' AND claimed_until <= %s ORDER BY claimed_until",
 )
 
 
@@ -83,9 +84,10 @@ class OutboxTable(Database):
     def receiver(self, message: Message) -> Receiver | None:
         """What counts about the receiver right now. None: the account is deleted."""
         if message.user_id is None:
-            addresses = {message.channel: message.address or ""}
+            typed = message.address or ""
+            addresses = {message.channel: self.address_of(typed) or typed}
             with self.transaction():
-                suppressed = self._suppressed(addresses, message.purpose)
+                suppressed = self._suppressed(addresses, message)
             return Receiver(ZoneInfo("UTC"), addresses, suppressed=suppressed)
         # Consents come last. What is read after them makes them older.
         wishes = self._wishes(message.user_id)
@@ -101,7 +103,10 @@ class OutboxTable(Database):
                 # What asks whether an address is somebody's goes to it before that is known.
                 if row[name] and (row[f"{name}_confirmed_at"] or message.purpose is Purpose.ACCOUNT)
             }
-            suppressed = self._suppressed(addresses, message.purpose)
+            if message.template == "phone" and not asks(message, row["phone"] or ""):
+                # The number has changed since. Another message asks the new one.
+                addresses.pop(Channel.SMS, None)
+            suppressed = self._suppressed(addresses, message)
             consents = self._rows(
                 "SELECT channel, purpose FROM consents WHERE user_id = %s AND withdrawn_at IS NULL",
                 (message.user_id,),
@@ -168,15 +173,10 @@ class OutboxTable(Database):
                 (link.digest, link.use.value, link.email, naive(link.expires_at)),
             )
 
-    def knows(self, email: str) -> bool:
-        """Whether there is an account with this address."""
+    def address_of(self, email: str) -> str | None:
+        """See `writing.Accounts`."""
         with self.transaction():
-            return bool(
-                self._rows(
-                    "SELECT 1 FROM users WHERE email_key = %s AND state = 'active'",
-                    (email_key(email),),
-                )
-            )
+            return self._own(email)
 
     def name_of(self, user_id: int) -> str | None:
         """Somebody's name. None: the account is deleted."""
@@ -231,14 +231,21 @@ class OutboxTable(Database):
             self.confirm(phone, now)
 
     def confirm(self, phone: str, now: datetime) -> None:
-        """A number is theirs who were asked there whether it is. Commits."""
+        """A number is theirs who were asked there last whether it is. Commits."""
         with self.transaction():
-            self._execute(
-                "UPDATE users SET phone_confirmed_at = %s WHERE phone = %s AND state = 'active' "
-                "AND phone_confirmed_at IS NULL AND EXISTS (SELECT 1 FROM messages WHERE "
-                "user_id = users.id AND template = 'phone' AND state = 'sent' AND expires_at > %s)",
-                (naive(now), phone, naive(now)),
+            asked = self._rows(
+                "SELECT m.* FROM messages m JOIN users u ON u.id = m.user_id WHERE u.phone = %s "
+                "AND u.state = 'active' AND u.phone_confirmed_at IS NULL AND m.template = 'phone' "
+                "AND m.state = 'sent' AND m.expires_at > %s ORDER BY m.sent_at DESC, m.id DESC",
+                (phone, naive(now)),
             )
+            # The answer is one to the last of several people who say that it is their number.
+            last = next((each for each in map(_message, asked) if asks(each, phone)), None)
+            if last:
+                self._execute(
+                    "UPDATE users SET phone_confirmed_at = %s WHERE id = %s AND phone = %s",
+                    (naive(now), last.user_id, phone),
+                )
 
     def start_again(self, phone: str) -> None:
         """A number that wrote STOP may get messages again, once its owner consents. Commits."""
@@ -265,13 +272,12 @@ class OutboxTable(Database):
             row = self._row("SELECT * FROM messages WHERE message_key = %s", (key,))
             if row is None or lasting is None:
                 return
-            channel, address = Channel(row["channel"]), row["address"]
-            if row["user_id"] is not None:
-                self._withdraw(row["user_id"], channel, lasting.value, now)
-                user = self._row("SELECT email, phone FROM users WHERE id = %s", (row["user_id"],))
-                address = user and user["email" if channel is Channel.EMAIL else "phone"]
+            message = _message(row)
+            address = self._address(message)
+            if address and message.user_id is not None:
+                self._withdraw(message.user_id, message.channel, lasting.value, now)
             if address:
-                self._suppress(channel, address, lasting, now)
+                self._suppress(message.channel, address, lasting, now)
 
     def backlog(self, now: datetime) -> tuple[int, float]:
         """How many messages are due, at most 10,000, and for how many seconds the first of them."""
@@ -284,25 +290,52 @@ class OutboxTable(Database):
         first = row["first"]
         return row["count"], (now - first).total_seconds() if first else 0.0
 
-    def _suppressed(self, addresses: Mapping[Channel, str], purpose: Purpose) -> frozenset[Channel]:
-        # Who takes a reminder for spam may still ask for a new password.
-        but = "complaint" if purpose is Purpose.ACCOUNT else ""
-        return frozenset(
-            channel
-            for channel, address in addresses.items()
-            if self._row(
-                "SELECT 1 FROM suppressions WHERE channel = %s AND address_digest = %s "
-                "AND reason <> %s",
-                (channel.value, address_digest(channel, address), but),
-            )
+    def _own(self, email: str) -> str | None:
+        row = self._row(
+            "SELECT email FROM users WHERE email_key = %s AND state = 'active'",
+            (email_key(email),),
         )
+        return row["email"] if row else None
+
+    def _address(self, message: Message) -> str | None:
+        """Where a message went. None: nobody has this address any more."""
+        if message.user_id is None:
+            # As `receiver` has chosen it.
+            return self._own(message.address or "") or message.address
+        user = self._row("SELECT * FROM users WHERE id = %s", (message.user_id,))
+        if user is None:
+            return None
+        email: str | None = user["email"]
+        phone: str | None = user["phone"]
+        confirmed_at = user["phone_confirmed_at"]
+        if message.channel is Channel.EMAIL:
+            return email
+        if message.purpose is Purpose.ACCOUNT:
+            return phone if asks(message, phone or "") else None
+        # A number that was confirmed after that is another one.
+        is_other = not confirmed_at or (message.sent_at and confirmed_at > message.sent_at)
+        return None if is_other else phone
+
+    def _suppressed(self, addresses: Mapping[Channel, str], message: Message) -> frozenset[Channel]:
+        found = set()
+        for channel, address in addresses.items():
+            row = self._row(
+                "SELECT reason, since FROM suppressions WHERE channel = %s AND address_digest = %s",
+                (channel.value, address_digest(channel, address)),
+            )
+            if row and not (
+                message.purpose is Purpose.ACCOUNT
+                and may_be_asked_for(Lasting(row["reason"]), row["since"], message.due_at)
+            ):
+                found.add(channel)
+        return frozenset(found)
 
     def _suppress(self, channel: Channel, address: str, why: Lasting, now: datetime) -> None:
         self._execute(
             "INSERT INTO suppressions (channel, address_digest, reason, since) "
             "VALUES (%s, %s, %s, %s) ON DUPLICATE KEY UPDATE "
             # A complaint lets mail about the account through. What is worse stays.
-            "reason = IF(reason = 'complaint', VALUES(reason), reason)",
+            "reason = IF(reason = 'complaint', VALUES(reason), reason), since = VALUES(since)",
             (channel.value, address_digest(channel, address), why.value, naive(now)),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import psycopg
@@ -15,11 +16,16 @@ from softcart_assets.inspire_app.outbox import Channel, Message, Purpose
 from softcart_assets.inspire_app.people import zone_of
 from softcart_assets.inspire_app.planning import BestHours, Person
 from softcart_assets.inspire_app.storage.outbox import add_messages
-from softcart_assets.inspire_app.storage.rows import Database
+from softcart_assets.inspire_app.storage.rows import Database, naive
 
 LOG: Final = logging.getLogger("softcart.messages")
 
 _READ_AGAIN_SECONDS: Final = 3600.0
+
+_ADDRESSES_FOR: Final = timedelta(days=7)
+"""Mail servers try for some days, and then report that they could not deliver a mail."""
+
+_AT_ONCE: Final = 1_000
 
 
 class PeopleTables(Database):
@@ -66,6 +72,22 @@ class PeopleTables(Database):
         """See `planning.People`."""
         with self.transaction():
             add_messages(self, messages)
+
+    def forget(self, now: datetime) -> None:
+        """Delete links that are over, and addresses of messages that are long done. Commits.
+
+        They may be of people without an account, who cannot delete them.
+        """
+        old = naive(now - _ADDRESSES_FOR)
+        for statement in (
+            "DELETE FROM links WHERE expires_at < %s LIMIT %s",
+            "UPDATE messages SET address = NULL WHERE address IS NOT NULL "
+            "AND state IN ('sent', 'failed', 'dropped') AND expires_at < %s LIMIT %s",
+        ):
+            count = _AT_ONCE
+            while count == _AT_ONCE:
+                with self.transaction():
+                    count = self._execute(statement, (old, _AT_ONCE))
 
 
 class PeakHours:
