@@ -49,8 +49,12 @@ def todays_choice(
             tables.add_choice(
                 user_id, day, each.kind, each.item, each.propensity, each.policy, each.reason, now
             )
-        # Another request may have been the first.
-        kept = {kind: tables.choice(user_id, day, kind) for kind in kept}
+            # Another request may have been the first. Nothing is kept of a deleted account.
+            kept[each.kind] = tables.choice(user_id, day, each.kind) or {
+                "item": each.item,
+                "reason": each.reason,
+                "done_at": None,
+            }
     workout, quote = kept["workout"], kept["quote"]
     assert workout is not None, "there is always a workout"
     return Today(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,6 +12,10 @@ import pytest
 from support.fitness import PASSWORD, QUOTES, Fitness, Visitor, fitness
 
 from softcart_assets.inspire_app import demo
+from softcart_assets.inspire_app.preferences import Preferences
+from softcart_assets.inspire_app.storage.mysql import Tables
+from softcart_assets.inspire_app.today import todays_choice
+from softcart_assets.inspire_app.workouts import Workout
 from softcart_assets.lines.inspire.catalogue import CATALOGUE
 from softcart_assets.stack import Stack
 
@@ -282,6 +286,34 @@ def test_a_deleted_account_leaves_no_name(app: Fitness) -> None:
     again = app.person(person.email)
     assert again.id != person.id
     assert "0</span> days in a row" in again.get("/").text
+
+
+def test_nothing_is_written_beside_a_deletion(
+    app: Fitness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person, tables, documents = app.person(), app.site.tables, app.site.documents
+    day, workout = app.clock().date(), Workout("run", app.clock(), "UTC", timedelta(minutes=9))
+    erase, end_all = Tables.erase, app.site.sessions.end_all
+
+    def while_a_program_writes(self: Tables, user_id: int, now: datetime) -> None:
+        documents.add(user_id, workout, now)
+        documents.set_preferences(user_id, Preferences(), now)
+        erase(self, user_id, now)
+
+    def fails(user_id: int, now: datetime) -> int:
+        raise OSError
+
+    monkeypatch.setattr(Tables, "erase", while_a_program_writes)
+    monkeypatch.setattr(app.site.sessions, "end_all", fails)
+    assert person.post("/delete", password=PASSWORD).status_code == 500
+    # Nothing is half deleted, so the person tries again.
+    monkeypatch.setattr(app.site.sessions, "end_all", end_all)
+    assert "is deleted" in person.post("/delete", password=PASSWORD).text
+    assert [*documents.everything(person.id).values()] == [[], []]
+    # A sender that was about to write a reminder.
+    with tables() as opened:
+        todays_choice(opened, documents, lambda _: {}, person.id, day, app.clock())
+    assert app.rows("SELECT 1 FROM choices WHERE user_id = %s", person.id) == []
 
 
 def test_somebody_of_the_demo_gets_a_password_once(

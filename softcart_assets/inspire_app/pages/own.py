@@ -153,11 +153,13 @@ class Own(Base):
                 )
         except NotAccepted as error:
             return page("delete.html", error.errors)
-        # In this order, so that it can be tried again after a failure: the account comes last.
+        # If something fails before the account is gone, whoever signs in can try again.
+        self.site.sessions.end_all(me.id, self.now)
         self.site.documents.erase(me.id)
         with self.site.tables() as tables, tables.transaction():
             tables.erase(me.id, self.now)
-        self.site.sessions.end_all(me.id, self.now)
+        # Another device or a program may have written something before that.
+        self.site.documents.erase(me.id)
         self.end_session()
         g.me = None
         return page("deleted.html")

@@ -269,12 +269,14 @@ class Tables(Database):
         reason: str,
         now: datetime,
     ) -> None:
-        """Keep a choice, unless there is one already."""
+        """Keep a choice, unless there is one already or the account is deleted."""
         self._execute(
+            # A sender may ask for the day of somebody who deletes the account at this moment.
             "INSERT INTO choices (user_id, local_date, kind, item, propensity, policy, reason, "
-            "shown_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON DUPLICATE KEY UPDATE id = id",
+            "shown_at) SELECT id, %s, %s, %s, %s, %s, %s, %s FROM users "
+            "WHERE id = %s AND state = 'active' LOCK IN SHARE MODE "
+            "ON DUPLICATE KEY UPDATE choices.id = choices.id",
             (
-                user_id,
                 day,
                 kind,
                 item,
@@ -283,6 +285,7 @@ class Tables(Database):
                 policy,
                 reason,
                 naive(now),
+                user_id,
             ),
         )
 
