@@ -133,6 +133,15 @@ def test_a_request_that_is_sent_again_logs_one_workout(program: Program) -> None
     assert program("GET", there.headers["Location"].removeprefix(API)).status_code == 200
 
 
+def test_a_time_as_exact_as_programs_have_it_can_be_sent_again(program: Program) -> None:
+    at = program.app.clock().replace(microsecond=123456) - timedelta(hours=1)
+    body, key = program.run(started_at=at.isoformat()), {"Idempotency-Key": "exact"}
+    first, second = (program("POST", "/workouts", body, headers=key) for _ in range(2))
+    assert (first.status_code, second.status_code) == (201, 201), second.text
+    path = first.headers["Location"].removeprefix(API)
+    assert first.get_json() == second.get_json() == program("GET", path).get_json()
+
+
 def test_pages_neither_skip_nor_repeat(program: Program) -> None:
     for n in range(7):
         # Two of them begin in one minute.

@@ -99,6 +99,8 @@ class Logs:
         `key`: the same for all attempts of one request. Raises `Exists` and `UsedKey`.
         """
         at = _milliseconds(now)
+        # As MongoDB keeps it: an attempt that comes later is compared with that.
+        workout = replace(workout, started_at=_milliseconds(workout.started_at))
         # The key makes the id. So an attempt finds what the one before has written.
         id = str(uuid5(NAMESPACE_URL, f"inspire:{self._user_id}:{key}") if key else uuid4())
         head = {"_id": id, "user_id": Int64(self._user_id)}
