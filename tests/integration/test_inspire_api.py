@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -22,8 +23,11 @@ from schemathesis.checks import (
 from support.fitness import Fitness, Visitor, fitness
 from werkzeug.test import TestResponse
 
-from softcart_assets.inspire_app import tokens
+from softcart_assets.inspire_app import taking, tokens
+from softcart_assets.inspire_app.storage.mysql import Tables
 from softcart_assets.inspire_app.storage.tokens import Tokens
+from softcart_assets.inspire_app.today import Today
+from softcart_assets.lines.inspire.catalogue import CATALOGUE, Effort
 from softcart_assets.stack import Stack
 
 API = "/api/v1"
@@ -140,6 +144,24 @@ def test_a_time_as_exact_as_programs_have_it_can_be_sent_again(program: Program)
     assert (first.status_code, second.status_code) == (201, 201), second.text
     path = first.headers["Location"].removeprefix(API)
     assert first.get_json() == second.get_json() == program("GET", path).get_json()
+
+
+def test_a_proposal_is_done_though_the_first_attempt_failed(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError
+
+    plan = replace(CATALOGUE[0], activity="run", effort=Effort.LIGHT)
+    monkeypatch.setattr(taking, "todays_choice", lambda *_: Today(plan, "", False, None))
+    program.person.get("/")
+    body, key = program.run(0), {"Idempotency-Key": "again"}
+    with monkeypatch.context() as patch:
+        patch.setattr(Tables, "mark_done", fails)
+        assert program("POST", "/workouts", body, headers=key).status_code == 500
+    assert program("POST", "/workouts", body, headers=key).status_code == 201
+    done = "SELECT done_at IS NULL FROM choices WHERE user_id = %s AND kind = 'workout'"
+    assert program.app.rows(done, program.person.id) == [(0,)]
 
 
 def test_pages_neither_skip_nor_repeat(program: Program) -> None:

@@ -204,13 +204,13 @@ class _Views:
         """
         workout = self._workout(asked)
         try:
-            log, is_new = self._logs.add(workout, self._site.clock(), sent.get("key"))
+            log = self._logs.add(workout, self._site.clock(), sent.get("key"))
         except UsedKey:
             raise refuse(422, "This Idempotency-Key was used for another workout.") from None
         except Exists as there:
             raise _exists(there) from None
-        if is_new:
-            note_done(self._site, self._me, [workout])
+        # At each attempt: one before may have failed here.
+        note_done(self._site, self._me, [workout])
         response = _versioned(_shown(log), log.etag, 201)
         response.headers["Location"] = f"/api/v1/workouts/{log.id}"
         return response

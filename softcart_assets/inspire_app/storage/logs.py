@@ -93,8 +93,8 @@ class Logs:
         more = _cursor(found[limit - 1]) if len(found) > limit else None
         return [_log(each) for each in found[:limit]], more
 
-    def add(self, workout: Workout, now: datetime, key: str | None = None) -> tuple[Log, bool]:
-        """Keep a workout. Returns it, and whether it is new.
+    def add(self, workout: Workout, now: datetime, key: str | None = None) -> Log:
+        """Keep a workout, once however often it is sent.
 
         `key`: the same for all attempts of one request. Raises `Exists` and `UsedKey`.
         """
@@ -109,8 +109,8 @@ class Logs:
                 head | _document(workout) | {"created_at": at, "updated_at": at}
             )
         except DuplicateKeyError:
-            return self._there(id, workout), False
-        return Log(id, workout, at), True
+            return self._there(id, workout)
+        return Log(id, workout, at)
 
     def _there(self, id: str, workout: Workout) -> Log:
         before = self.get(id)
