@@ -20,7 +20,7 @@ from schemathesis.checks import (
     not_a_server_error,
     positive_data_acceptance,
 )
-from support.fitness import Fitness, Visitor, fitness
+from support.fitness import PASSWORD, Fitness, Visitor, fitness
 from werkzeug.test import TestResponse
 
 from softcart_assets.inspire_app import taking, tokens
@@ -333,7 +333,8 @@ def test_the_description_is_of_use_to_others(app: Fitness) -> None:
 
 def test_people_make_tokens_on_their_page(app: Fitness) -> None:
     person = app.person()
-    page = person.post("/apps", name="My watch", scopes="workouts:read", days="30")
+    wanted = {"name": "My watch", "scopes": "workouts:read", "days": "30"}
+    page = person.post("/apps", password=PASSWORD, **wanted)
     token = re.search(r"inspire_[\w-]{43}", page.text)
     assert token, page.text
     assert token[0] not in person.get("/apps").text

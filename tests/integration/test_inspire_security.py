@@ -85,7 +85,14 @@ def test_a_password_is_taken_as_it_is(app: Fitness) -> None:
 def test_password_fields_let_programs_fill_them_in(app: Fitness) -> None:
     person = app.person()
     person.post("/start", email="somebody@example.com")
-    for path in ("/password", "/delete", "/phone", "/sessions", app.link("somebody@example.com")):
+    for path in (
+        "/password",
+        "/delete",
+        "/phone",
+        "/sessions",
+        "/apps",
+        app.link("somebody@example.com"),
+    ):
         fields = re.findall(r"<input id=\"(?:password|new)\"[^>]*>", person.get(path).text)
         assert fields, path
         for field in fields:
@@ -241,6 +248,22 @@ def test_signing_out_ends_the_session_for_good(app: Fitness) -> None:
     person.client.set_cookie("softcart_inspire", kept)
     assert not is_in(person)
     assert app.site.sessions.everything(person.id) == {}
+
+
+def test_a_stolen_session_makes_no_token_and_a_reset_ends_all(app: Fitness) -> None:
+    person = app.person()
+    wanted = {"name": "My watch", "scopes": "workouts:read", "days": "365"}
+    for wrong in ({}, {"password": "wrong" * 3}):
+        answer = person.post("/apps", **wanted, **wrong)
+        assert (answer.status_code, "inspire_" in answer.text) == (422, False)
+    made = re.search(r"inspire_[\w-]{43}", person.post("/apps", password=PASSWORD, **wanted).text)
+    assert made
+    shown = {"Authorization": f"Bearer {made[0]}"}
+    assert person.get("/api/v1/streak", headers=shown).status_code == 200
+    stranger = app.visitor()
+    stranger.post("/start", email=person.email)
+    assert stranger.post(app.link(person.email), password=NEW).status_code == 303
+    assert person.get("/api/v1/streak", headers=shown).status_code == 401
 
 
 def test_signing_out_everywhere(app: Fitness) -> None:

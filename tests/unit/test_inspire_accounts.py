@@ -87,6 +87,7 @@ def test_a_link_for_something_else_is_of_no_use(store: Memory) -> None:
 def test_a_new_password_replaces_the_old_one(store: Memory) -> None:
     store.send("second", "ADA@example.com", Use.RESET)
     assert finish(store, Plain(), "second", "another password", None, NOW) == 1
+    assert "end_tokens" in store.calls
     assert sign_in(store, Plain(), "ada@example.com", GOOD) is None
     assert sign_in(store, Plain(), "ada@example.com", "another password") == 1
 

@@ -13,6 +13,7 @@ from flask import g, redirect, render_template, request, url_for
 from flask import session as browser
 from werkzeug.wrappers import Response
 
+from softcart_assets.inspire_app.accounts import check_own_password
 from softcart_assets.inspire_app.links import kept_form
 from softcart_assets.inspire_app.sessions import start
 from softcart_assets.inspire_app.site import Site
@@ -85,6 +86,14 @@ class Base:
         if seconds:
             told = "That was too often. Wait a minute and try again."
             raise refuse(429, told, headers={"Retry-After": str(seconds)})
+
+    def check_password(self) -> None:
+        """Raises `NotAccepted` if the form has not the password of whoever asks."""
+        self.limit(f"password {g.me.id}", 5, by_address=False)
+        with self.site.tables() as tables:
+            check_own_password(
+                tables, self.site.passwords, g.me.id, request.form.get("password", "")
+            )
 
     @property
     def now(self) -> datetime:

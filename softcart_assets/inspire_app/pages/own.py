@@ -11,7 +11,7 @@ import simplejson
 from bson.decimal128 import Decimal128
 from flask import Response, flash, g, redirect, request, url_for
 
-from softcart_assets.inspire_app.accounts import NotAccepted, check_own_password, check_profile
+from softcart_assets.inspire_app.accounts import NotAccepted, check_profile
 from softcart_assets.inspire_app.hours import QuietHours
 from softcart_assets.inspire_app.outbox import Channel, Purpose
 from softcart_assets.inspire_app.pages.base import Base, page, signed_in
@@ -144,13 +144,9 @@ class Own(Base):
         """Delete an account, after its password was given once more."""
         if request.method == "GET":
             return page("delete.html")
-        self.limit(f"delete {g.me.id}", 5, by_address=False)
         me = g.me
         try:
-            with self.site.tables() as tables:
-                check_own_password(
-                    tables, self.site.passwords, me.id, request.form.get("password", "")
-                )
+            self.check_password()
         except NotAccepted as error:
             return page("delete.html", error.errors)
         # If something fails before the account is gone, whoever signs in can try again.

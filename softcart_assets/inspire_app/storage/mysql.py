@@ -139,6 +139,13 @@ class Tables(Database):
             (user_id, kept, naive(now)),
         )
 
+    def end_tokens(self, user_id: int, now: datetime) -> None:
+        """End all tokens by which programs act for somebody."""
+        self._execute(
+            "UPDATE api_tokens SET revoked_at = %s WHERE user_id = %s AND revoked_at IS NULL",
+            (naive(now), user_id),
+        )
+
     def person(self, user_id: int) -> Person | None:
         """Somebody's account. None: it is deleted."""
         row = self._row(
