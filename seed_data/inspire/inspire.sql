@@ -158,7 +158,8 @@ CREATE TABLE suppressions (
 CREATE TABLE credentials (
   user_id       BIGINT NOT NULL PRIMARY KEY,
   password_hash VARCHAR(255) NOT NULL,
-  changed_at    DATETIME(6) NOT NULL
+  changed_at    DATETIME(6) NOT NULL,
+  signed_out_at DATETIME(6) NULL
 ) DEFAULT CHARSET=utf8mb4;
 
 CREATE TABLE links (

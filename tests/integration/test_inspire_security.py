@@ -274,6 +274,25 @@ def test_signing_out_everywhere(app: Fitness) -> None:
     assert [is_in(each) for each in (person, *others, bystander)] == [False] * 3 + [True]
 
 
+def test_a_session_that_the_index_does_not_show_yet_ends_with_the_others(
+    app: Fitness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = app.person()
+    thief = sign_in(app, person.email)
+    app.clock.pass_by(seconds=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(app.site.sessions, "_of", lambda user_id: [])
+        person.post("/sign-out-everywhere", form_of="/settings")
+    assert not is_in(thief)
+    thief = sign_in(app, person.email)
+    assert is_in(thief)
+    app.clock.pass_by(seconds=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(app.site.sessions, "_of", lambda user_id: [])
+        assert sign_out_everywhere(app.site, person.email) == 0
+    assert not is_in(thief)
+
+
 def test_those_who_run_it_can_end_sessions(app: Fitness) -> None:
     person = app.person()
     assert sign_out_everywhere(app.site, person.email) == 1

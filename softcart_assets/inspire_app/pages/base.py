@@ -54,8 +54,8 @@ class Base:
             return
         with self.site.tables() as tables:
             person = tables.person(session.user_id)
-        # A session from before the password changed is over, even if it could not be found then.
-        if person and session.started_at >= person.password_changed_at.replace(microsecond=0):
+        # One from before a new password or a sign-out everywhere may not have been found then.
+        if person and session.started_at >= person.sessions_since.replace(microsecond=0):
             g.me, g.session = person, session
             self.site.sessions.viewed(session, session.seen(now))
 

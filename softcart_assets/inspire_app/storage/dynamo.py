@@ -88,9 +88,10 @@ class Sessions:
         self._client.delete_item(TableName=self._table, Key={"session_id": {"S": id}})
 
     def end_all(self, user_id: int, now: datetime) -> int:
-        """Sign out everywhere. Returns how many sessions there were."""
+        """End all sessions of somebody that the index shows. It may lag behind, so whoever reads a
+        session compares its beginning, too. Returns how many there were.
+        """
         ended = 0
-        # The index may lag behind. What it shows after a session was ended is looked for again.
         for id in self._of(user_id):
             self.sign_out(id, now)
             ended += 1

@@ -29,7 +29,7 @@ Consent = tuple[Channel, Purpose]
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody with an account."""
+    """Somebody with an account. `sessions_since`: sessions from before are over."""
 
     id: int
     email: str
@@ -41,7 +41,7 @@ class Person:
     time_zone: str
     phone_confirmed_at: datetime | None
     created_at: datetime
-    password_changed_at: datetime
+    sessions_since: datetime
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,12 @@ class Tables(Database):
             (user_id, kept, naive(now)),
         )
 
+    def end_sessions(self, user_id: int, now: datetime) -> None:
+        """Sessions that began before now are over, also those that nothing has found yet."""
+        self._execute(
+            "UPDATE credentials SET signed_out_at = %s WHERE user_id = %s", (naive(now), user_id)
+        )
+
     def end_tokens(self, user_id: int, now: datetime) -> None:
         """End all tokens by which programs act for somebody."""
         self._execute(
@@ -150,8 +156,9 @@ class Tables(Database):
         """Somebody's account. None: it is deleted."""
         row = self._row(
             "SELECT id, email, full_name, phone, birth_date, region, country_code, time_zone, "
-            "phone_confirmed_at, created_at, changed_at AS password_changed_at FROM users "
-            "JOIN credentials ON user_id = id WHERE id = %s AND state = 'active'",
+            "phone_confirmed_at, created_at, "
+            "GREATEST(changed_at, COALESCE(signed_out_at, changed_at)) AS sessions_since "
+            "FROM users JOIN credentials ON user_id = id WHERE id = %s AND state = 'active'",
             (user_id,),
         )
         return Person(**row) if row else None
