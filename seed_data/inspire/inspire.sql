@@ -132,6 +132,7 @@ CREATE TABLE messages (
   KEY (state, purpose, due_at),
   KEY (state, claimed_until),
   KEY (user_id),
+  KEY (address),
   KEY (provider_id)
 ) DEFAULT CHARSET=utf8mb4;
 
@@ -168,6 +169,7 @@ CREATE TABLE links (
   email      VARCHAR(254) NOT NULL,
   expires_at DATETIME(6) NOT NULL,
   used_at    DATETIME(6) NULL,
+  KEY (email),
   KEY (expires_at)
 ) DEFAULT CHARSET=utf8mb4;
 

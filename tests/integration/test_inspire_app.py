@@ -288,6 +288,23 @@ def test_a_deleted_account_leaves_no_name(app: Fitness) -> None:
     assert "0</span> days in a row" in again.get("/").text
 
 
+def test_a_deletion_takes_nothing_of_somebody_with_a_like_address(app: Fitness) -> None:
+    person, other = app.person("rene@example.com"), app.visitor()
+    other.post("/start", email="rené@example.com")
+    link = app.link("rené@example.com")
+    person.post("/start", email="RENE@example.com")
+    app.link("RENE@example.com")
+    assert "is deleted" in person.post("/delete", password=PASSWORD).text
+    assert other.get(link).status_code == 200
+    address = "SELECT address FROM messages WHERE address LIKE 'ren_@example.com'"
+    assert app.rows(address) == [("rené@example.com",)]
+    emails = app.rows("SELECT email FROM links WHERE email LIKE 'ren_@example.com'")
+    assert emails == [("rené@example.com",)]
+    # However many messages there are, these are found by an index.
+    for table, column in (("links", "email"), ("messages", "address")):
+        assert app.rows(f"SHOW INDEX FROM {table} WHERE column_name = %s", column), table
+
+
 def test_nothing_is_written_beside_a_deletion(
     app: Fitness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

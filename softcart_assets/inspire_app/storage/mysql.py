@@ -17,6 +17,7 @@ from softcart_assets.connections import MySQLConnection
 from softcart_assets.inspire_app.accounts import Link, Profile
 from softcart_assets.inspire_app.links import Use
 from softcart_assets.inspire_app.outbox import Channel, Message, Purpose
+from softcart_assets.inspire_app.people import email_key
 from softcart_assets.inspire_app.storage.outbox import add_message
 from softcart_assets.inspire_app.storage.rows import Database, naive
 
@@ -409,9 +410,17 @@ class Tables(Database):
             "DELETE FROM choices WHERE user_id = %s",
         ):
             self._execute(statement, (user_id,))
-        self._execute("DELETE FROM links WHERE email = %s", (row["email"],))
         # Those of links have the address itself. Without them, it can be used again at once.
-        self._execute("DELETE FROM messages WHERE address = %s", (row["email"],))
+        for table, key, address in (("links", "digest", "email"), ("messages", "id", "address")):
+            # The database compares without case and accents, and people may have typed it so.
+            alike = self._rows(
+                f"SELECT {key} AS name, {address} AS address FROM {table} "
+                f"WHERE {address} IN (%s, %s)",
+                (row["email"], row["email_key"]),
+            )
+            for each in alike:
+                if email_key(each["address"]) == row["email_key"]:
+                    self._execute(f"DELETE FROM {table} WHERE {key} = %s", (each["name"],))
 
 
 class Pool:
