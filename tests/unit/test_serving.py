@@ -24,6 +24,7 @@ from softcart_assets.serving.telecom import DESK
 from softcart_assets.serving.telecom.standard import USAGE
 from softcart_assets.serving.tokens import SCOPES, Token
 from softcart_assets.stack.server import StackError
+from softcart_assets.web import limits
 from softcart_assets.web.gunicorn import Masked
 from softcart_assets.web.limits import Limits, SharedMemory
 from softcart_assets.web.live import OpenPages
@@ -120,6 +121,30 @@ def test_processes_count_together() -> None:
     time.sleep(0.06)
     assert storage.incr("short", 60) == 1
     assert storage.get_expiry("short") > time.time() + 50
+
+
+def test_counters_are_right_and_found_at_once_however_many_there_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    storage = SharedMemory()
+    for number in range(10_000):
+        storage.incr(f"key {number}", 600)
+    assert {storage.get(f"key {number}") for number in range(10_000)} == {1}
+    read: list[int] = []
+
+    class Counting:
+        size, pack_into = limits._SLOT.size, limits._SLOT.pack_into
+
+        def unpack_from(self, memory: Any, place: int) -> Any:
+            read.append(place)
+            return slot.unpack_from(memory, place)
+
+    slot = limits._SLOT
+    monkeypatch.setattr(limits, "_SLOT", Counting())
+    # All of it is taken once, and stays so after the windows have ended.
+    storage._memory[:] = slot.pack(b"12345678", 1.0, 1) * limits._SLOTS
+    assert [storage.incr("new", 600), storage.incr("new", 600), storage.get("new")] == [1, 2, 2]
+    assert len(read) < 50
 
 
 def test_a_process_that_is_killed_gives_the_lock_back() -> None:
