@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.inspire import GOOD, NOW, Memory, Plain
 
+from softcart_assets.connections import DynamoConnection
 from softcart_assets.inspire_app.accounts import (
     LINK_IS_GOOD_FOR,
     NotAccepted,
@@ -26,6 +27,7 @@ from softcart_assets.inspire_app.accounts import (
 from softcart_assets.inspire_app.links import Use, kept_form
 from softcart_assets.inspire_app.pictures import bars, calendar
 from softcart_assets.inspire_app.sessions import IDLE, LONGEST, Session, start
+from softcart_assets.inspire_app.storage.dynamo import Sessions
 from softcart_assets.inspire_app.workouts import Set, Workout
 
 ADA = Profile("Ada", "Europe/Berlin", "Berlin", "DE", date(1990, 1, 1))
@@ -167,6 +169,16 @@ def test_a_session_is_written_once_a_minute() -> None:
     _, session = start(1, NOW)
     assert session.seen(NOW + timedelta(seconds=59)) is None
     assert isinstance(session.seen(NOW + timedelta(minutes=1)), Session)
+
+
+def test_counted_pages_take_no_more_memory_with_every_session() -> None:
+    # Nothing is sent there: these pages are counted only.
+    sessions = Sessions(DynamoConnection("TEST", "eu-west-1", "http://127.0.0.1:1", "a", "b"))
+    for number in range(12_000):
+        _, session = start(number, NOW)
+        sessions.viewed(session, None)
+    assert len(sessions._views) == 10_000
+    assert session.id in sessions._views
 
 
 RUN = Workout(

@@ -16,6 +16,9 @@ from softcart_assets.inspire_app.sessions import Session
 BY_USER: Final = "by_user"
 """The index by which all sessions of somebody are found."""
 
+_MOST_COUNTED: Final = 10_000
+"""So many sessions have pages that are not written yet."""
+
 
 class Sessions:
     """The table, for all threads of a process."""
@@ -59,11 +62,15 @@ class Sessions:
         """Count a page. `seen`: the session after it, if it has to be written.
 
         Most pages cost no write: they are counted here until then. What a process counts and does
-        not write before it ends is lost, up to a minute of one session.
+        not write is lost, up to a minute of one session: it ends, or the session does, or very many
+        others came since.
         """
         with self._lock:
             self._views[session.id] += 1
             if seen is None:
+                if len(self._views) > _MOST_COUNTED:
+                    # A session that goes on elsewhere, or is over.
+                    del self._views[next(iter(self._views))]
                 return
             views = self._views.pop(session.id)
         times = _times(seen)
@@ -85,6 +92,8 @@ class Sessions:
 
     def replace(self, id: str) -> None:
         """Delete a session: another one takes its place."""
+        with self._lock:
+            self._views.pop(id, None)
         self._client.delete_item(TableName=self._table, Key={"session_id": {"S": id}})
 
     def end_all(self, user_id: int, now: datetime) -> int:
