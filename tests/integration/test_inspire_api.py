@@ -164,6 +164,14 @@ def test_a_proposal_is_done_though_the_first_attempt_failed(
     assert program.app.rows(done, program.person.id) == [(0,)]
 
 
+def test_more_digits_than_can_be_kept_are_rounded(program: Program) -> None:
+    body = program.run(distance_m=f"5000.{'3' * 60}")
+    added = program("POST", "/workouts", body, headers={"Idempotency-Key": "digits"})
+    assert added.get_json()["distance_m"] == 5000.333
+    again = program("POST", "/workouts", body, headers={"Idempotency-Key": "digits"})
+    assert (again.status_code, again.get_json()) == (201, added.get_json())
+
+
 def test_pages_neither_skip_nor_repeat(program: Program) -> None:
     for n in range(7):
         # Two of them begin in one minute.

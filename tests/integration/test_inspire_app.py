@@ -46,7 +46,13 @@ def test_every_page_answers(app: Fitness) -> None:
         assert stranger.get(path).status_code == 200, path
     for path in pages:
         assert stranger.get(path).headers["Location"] == "/sign-in"
-    for path in ("/nothing", "/log/chess", "/history/2026-13", "/workouts/none"):
+    for path in (
+        "/nothing",
+        "/log/chess",
+        "/history/2026-13",
+        "/history/0001-01",
+        "/workouts/none",
+    ):
         assert person.get(path).status_code == 404, path
     assert stranger.get("/finish/none").status_code == 410
 
@@ -88,6 +94,7 @@ def test_a_workout_is_logged_and_shown(app: Fitness) -> None:
         ({"distance_km": "-1"}, "negative"),
         ({"distance_km": "1e30"}, "a number"),
         ({"effort": "11"}, "from 1 to 10"),
+        ({"effort": "9" * 5000}, "from 1 to 10"),
         ({"note": "x" * 2001}, "2,000"),
     ],
 )
@@ -95,6 +102,15 @@ def test_what_is_of_no_use_is_told(app: Fitness, values: dict[str, str], told: s
     person = _shared(app)
     answer = person.log("run", **values)  # type: ignore[arg-type]
     assert (answer.status_code, told in answer.text) == (422, True)
+
+
+def test_no_number_has_more_digits_than_can_be_kept(app: Fitness) -> None:
+    person = app.person()
+    assert person.log("run", 20, distance_km="1e-7000").status_code == 303
+    sets = {"exercise0": "Squat", "repetitions0": "8", "load0": f"62.5{'0' * 40}1"}
+    assert person.log("strength", 20, **sets).status_code == 303
+    found = {each["activity"]: each for each in person.export()["workouts"]}
+    assert (found["run"]["distance_m"], found["strength"]["sets"][0]["load_kg"]) == (0, 62.5)
 
 
 def _shared(app: Fitness) -> Visitor:

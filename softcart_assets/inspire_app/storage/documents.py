@@ -159,9 +159,15 @@ class Documents:
         self._preferences.delete_one({"_id": user_id})
 
 
+def milliseconds(moment: datetime) -> datetime:
+    """A time as MongoDB keeps it."""
+    moment = moment.astimezone(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
 def _document(workout: Workout) -> dict[str, Any]:
     details: dict[str, Any] = {
-        name: Decimal128(value) if isinstance(value, Decimal) else value
+        name: _kept(value) if isinstance(value, Decimal) else value
         for name, value in workout.details.items()
     }
     if "sets" in details:
@@ -169,13 +175,14 @@ def _document(workout: Workout) -> dict[str, Any]:
             {
                 "exercise": each.exercise,
                 "repetitions": each.repetitions,
-                "load_kg": Decimal128(each.load_kg),
+                "load_kg": _kept(each.load_kg),
             }
             for each in workout.details["sets"]
         ]
     return {
         "activity": workout.activity,
-        "started_at": workout.started_at.astimezone(UTC),
+        # An attempt that comes later is compared with what is kept.
+        "started_at": milliseconds(workout.started_at),
         "time_zone": workout.time_zone,
         "local_date": workout.local_date.isoformat(),
         "duration_seconds": round(workout.duration.total_seconds()),
@@ -208,6 +215,12 @@ def _workout(document: Mapping[str, Any]) -> Workout:
         document.get("note") or "",
         details,
     )
+
+
+def _kept(value: Decimal) -> Decimal128:
+    """A number with no more digits than MongoDB can keep. Nobody has measured more."""
+    rounded = round(value, 3)
+    return Decimal128(value if value == rounded else rounded)
 
 
 def _plain(value: Any) -> Any:

@@ -22,6 +22,7 @@ from softcart_assets.inspire_app.storage.documents import (
     Documents,
     _document,
     _workout,
+    milliseconds,
 )
 from softcart_assets.inspire_app.workouts import Workout
 
@@ -98,19 +99,16 @@ class Logs:
 
         `key`: the same for all attempts of one request. Raises `Exists` and `UsedKey`.
         """
-        at = _milliseconds(now)
-        # As MongoDB keeps it: an attempt that comes later is compared with that.
-        workout = replace(workout, started_at=_milliseconds(workout.started_at))
+        at = milliseconds(now)
         # The key makes the id. So an attempt finds what the one before has written.
         id = str(uuid5(NAMESPACE_URL, f"inspire:{self._user_id}:{key}") if key else uuid4())
         head = {"_id": id, "user_id": Int64(self._user_id)}
+        document = head | _document(workout) | {"created_at": at, "updated_at": at}
         try:
-            self._collection.insert_one(
-                head | _document(workout) | {"created_at": at, "updated_at": at}
-            )
+            self._collection.insert_one(document)
         except DuplicateKeyError:
             return self._there(id, workout)
-        return Log(id, workout, at)
+        return _log(document)
 
     def _there(self, id: str, workout: Workout) -> Log:
         before = self.get(id)
@@ -126,7 +124,7 @@ class Logs:
 
     def change(self, log: Log, workout: Workout, now: datetime) -> Log | None:
         """Write another state of a workout. None: it is not `log` any more. Raises `Exists`."""
-        at = max(_milliseconds(now), log.updated_at + _TICK)
+        at = max(milliseconds(now), log.updated_at + _TICK)
         changed = replace(workout, origin=log.workout.origin)
         document = _document(changed)
         if log.workout.fingerprint == changed.fingerprint:
@@ -157,11 +155,6 @@ def _log(document: Mapping[str, Any]) -> Log:
 
 def _content(workout: Workout) -> dict[str, Any]:
     return {**_document(workout), "origin": ""}
-
-
-def _milliseconds(moment: datetime) -> datetime:
-    moment = moment.astimezone(UTC)
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def _cursor(document: Mapping[str, Any]) -> str:
