@@ -265,11 +265,25 @@ def test_all_data_can_be_taken_along(app: Fitness) -> None:
     other.log("yoga", 20)
     person.log("run", 30, distance_km="5.25")
     person.post("/goals", goal1="150")
+    wanted = {"name": "My watch", "scopes": "workouts:read", "days": "30"}
+    person.post("/apps", password=PASSWORD, **wanted)
+    app.rows(
+        "INSERT INTO message_events (message_id, event, happened_at) "
+        "SELECT id, 'accepted', created_at FROM messages WHERE address = %s",
+        person.email,
+    )
     found = person.export()
     assert found["account"][0]["email"] == person.email
     assert [each["activity"] for each in found["workouts"]] == ["run"]
     assert found["user_goals"][0]["amount"] == 150
     assert found["sessions"][0]["device"] == "computer"
+    # What came before there was an account, what became of it, and what has access.
+    [message] = found["messages"]
+    assert (message["template"], message["address"]) == ("link", person.email)
+    assert [each["message_id"] for each in found["message_events"]] == [message["id"]]
+    assert [each["name"] for each in found["api_tokens"]] == ["My watch"]
+    assert "digest" not in found["api_tokens"][0]
+    assert "claimed_by" not in message
     text = person.post("/export", form_of="/settings").text
     assert "argon2" not in text
     assert other.email not in text

@@ -378,13 +378,42 @@ class Tables(Database):
             "id, email, full_name, phone, birth_date, region, country_code, time_zone, "
             "email_confirmed_at, phone_confirmed_at, created_at, updated_at"
         )
+        message = (
+            "id, address, channel, purpose, template, parameters, state, reason, attempts, due_at, "
+            "expires_at, sent_at, created_at, updated_at"
+        )
+        token = "id, name, scopes, created_at, expires_at, revoked_at"
+        of_user = "WHERE user_id = %s"
+        people = self._rows(f"SELECT {account} FROM users WHERE id = %s", (user_id,))
+        messages = self._rows(f"SELECT {message} FROM messages {of_user}", (user_id,))
+        for each in people:
+            # Those of links are to the address, and the first came before there was an account.
+            messages += self._of_address("messages", message, "address", each["email"])
+        events = self._rows(
+            "SELECT * FROM message_events WHERE message_id IN %s",
+            ([0, *(each["id"] for each in messages)],),
+        )
         return {
-            "account": self._rows(f"SELECT {account} FROM users WHERE id = %s", (user_id,)),
+            "account": people,
             **{
-                table: self._rows(f"SELECT * FROM {table} WHERE user_id = %s", (user_id,))
-                for table in ("consents", "user_goals", "choices", "club_members", "messages")
+                table: self._rows(f"SELECT * FROM {table} {of_user}", (user_id,))
+                for table in ("consents", "user_goals", "choices", "club_members")
             },
+            "messages": messages,
+            "message_events": events,
+            "api_tokens": self._rows(f"SELECT {token} FROM api_tokens {of_user}", (user_id,)),
         }
+
+    def _of_address(
+        self, table: str, columns: str, column: str, email: str
+    ) -> list[dict[str, Any]]:
+        """The rows of an address, however it was typed. `column`: has it, and is one of `columns`.
+
+        The database compares without case and accents.
+        """
+        key = email_key(email)
+        rows = self._rows(f"SELECT {columns} FROM {table} WHERE {column} IN (%s, %s)", (email, key))
+        return [row for row in rows if email_key(row[column]) == key]
 
     def erase(self, user_id: int, now: datetime) -> None:
         """Delete an account: what says who somebody is goes, and so do their goals and choices.
@@ -392,7 +421,7 @@ class Tables(Database):
         Rows of messages and consents stay without addresses and texts, as a proof of what was sent
         and allowed. Nothing more is sent.
         """
-        row = self._row("SELECT email, email_key FROM users WHERE id = %s FOR UPDATE", (user_id,))
+        row = self._row("SELECT email FROM users WHERE id = %s FOR UPDATE", (user_id,))
         if row is None:
             return
         self.set_consents(user_id, {}, now)
@@ -411,16 +440,9 @@ class Tables(Database):
         ):
             self._execute(statement, (user_id,))
         # Those of links have the address itself. Without them, it can be used again at once.
-        for table, key, address in (("links", "digest", "email"), ("messages", "id", "address")):
-            # The database compares without case and accents, and people may have typed it so.
-            alike = self._rows(
-                f"SELECT {key} AS name, {address} AS address FROM {table} "
-                f"WHERE {address} IN (%s, %s)",
-                (row["email"], row["email_key"]),
-            )
-            for each in alike:
-                if email_key(each["address"]) == row["email_key"]:
-                    self._execute(f"DELETE FROM {table} WHERE {key} = %s", (each["name"],))
+        for table, key, column in (("links", "digest", "email"), ("messages", "id", "address")):
+            for each in self._of_address(table, f"{key}, {column}", column, row["email"]):
+                self._execute(f"DELETE FROM {table} WHERE {key} = %s", (each[key],))
 
 
 class Pool:
