@@ -76,7 +76,7 @@ def _asked(tables: Tables, documents: Documents, user_id: int, day: date) -> Ask
             likes.rest_days,
             likes.equipment,
             documents.count(user_id),
-            _last_heavy(documents, user_id, day),
+            _last_heavy(tables, documents, user_id, day),
         ),
         likes.mood or None,
         tables.quotes_shown(user_id, day - QUOTE_AGAIN_AFTER),
@@ -88,11 +88,21 @@ def _goals(tables: Tables, likes: Preferences, user_id: int) -> frozenset[str]:
     return frozenset(own or likes.goals)
 
 
-def _last_heavy(documents: Documents, user_id: int, day: date) -> date | None:
+def _last_heavy(tables: Tables, documents: Documents, user_id: int, day: date) -> date | None:
     """When somebody last did something heavy: it felt so, or it was proposed as such."""
     lately = documents.since(user_id, day - timedelta(days=2))
     heavy = [each.workout.local_date for each in lately if (each.workout.effort or 0) >= _HEAVY]
+    before = day - timedelta(days=1)
+    proposed = tables.choice(user_id, before, "workout")
+    # Nobody has to say how hard something was.
+    if proposed and proposed["done_at"] and _effort(proposed["item"]) is Effort.HEAVY:
+        heavy.append(before)
     return max(heavy, default=None)
+
+
+def _effort(code: str) -> Effort | None:
+    workout = _WORKOUTS.get(code)
+    return workout.effort if workout else None
 
 
 def is_proposed(workout: Workout, activity: str) -> bool:

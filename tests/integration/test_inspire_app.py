@@ -14,7 +14,7 @@ from support.fitness import PASSWORD, QUOTES, Fitness, Visitor, fitness
 from softcart_assets.inspire_app import demo
 from softcart_assets.inspire_app.preferences import Preferences
 from softcart_assets.inspire_app.storage.mysql import Tables
-from softcart_assets.inspire_app.today import todays_choice
+from softcart_assets.inspire_app.today import _last_heavy, todays_choice
 from softcart_assets.inspire_app.workouts import Workout
 from softcart_assets.lines.inspire.catalogue import CATALOGUE
 from softcart_assets.stack import Stack
@@ -162,6 +162,27 @@ def test_no_quote_comes_twice_within_thirty_days(app: Fitness) -> None:
     # There are three of them.
     assert len({item for item, _ in shown[:3]}) == 3
     assert [day - shown[0][1] for _, day in shown[3:]] == [timedelta(days=30)]
+
+
+def test_a_heavy_proposal_that_was_done_counts_as_heavy(app: Fitness) -> None:
+    person, day = app.person(), app.clock().date()
+    before = day - timedelta(days=1)
+    app.rows(
+        "INSERT INTO choices (user_id, local_date, kind, item, propensity, policy, reason, "
+        "shown_at) VALUES (%s, %s, 'workout', 'run_intervals_40', 1, 'default', '', NOW())",
+        person.id,
+        before,
+    )
+
+    def last_heavy() -> object:
+        with app.site.tables() as tables:
+            return _last_heavy(tables, app.site.documents, person.id, day)
+
+    assert last_heavy() is None
+    app.rows("UPDATE choices SET done_at = NOW() WHERE user_id = %s", person.id)
+    assert last_heavy() == before
+    app.rows("UPDATE choices SET item = 'walk_20' WHERE user_id = %s", person.id)
+    assert last_heavy() is None
 
 
 def test_goals_show_how_far_the_week_has_come(app: Fitness) -> None:
