@@ -255,7 +255,8 @@ def test_a_token_is_for_its_person_and_its_scopes(app: Fitness) -> None:
         problem(stranger(method, path, **more), 404)
     problem(stranger("PUT", path, stranger.run(), headers=etag), 404)
     # A cookie is no token, and a token opens no page.
-    problem(writer.person.client.get(f"{API}/streak"), 401)
+    told = problem(writer.person.client.get(f"{API}/streak"), 401)["detail"]
+    assert "Bearer <token>" in told
     shown = {"Authorization": f"Bearer {reader.token}"}
     assert app.visitor().client.get("/history", headers=shown).status_code == 302
 

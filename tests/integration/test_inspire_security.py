@@ -194,8 +194,12 @@ def test_attempts_are_limited_by_account_and_by_address(app: Fitness) -> None:
     # The right password does not help meanwhile, nor does another way of writing the address.
     assert visitor.post("/sign-in", email=person.email, password=PASSWORD).status_code == 429
     assert attempt(f" {person.email.upper()}").status_code == 429
-    # Who is signed in stays so: nobody can lock somebody else out.
+    # Who is signed in stays so, and the link by mail is a way in.
     assert is_in(person)
+    person.post("/start", email=person.email)
+    stranger = app.visitor()
+    assert stranger.post(app.link(person.email), password=NEW).status_code == 303
+    assert is_in(stranger)
     app.site.limits._limiter.storage.reset()
     codes = [attempt(f"{n}@example.com").status_code for n in range(21)]
     assert codes == [401] * 20 + [429]

@@ -171,7 +171,7 @@ def test_the_screen_needs_a_login_and_its_own_forms(app: Any, token: str) -> Non
     # Without the form's own value, a form of another page may have sent it. Or the server was
     # started anew since.
     refused = client.post("/login", data={"token": token})
-    assert (refused.status_code, "Log in again" in refused.text) == (400, True)
+    assert (refused.status_code, "Load it again" in refused.text) == (400, True)
     page = client.get("/login")
     value = form_value(page.text)
     wrong = client.post("/login", data={"token": "x", "csrf_token": value})

@@ -150,7 +150,7 @@ def _count(site: Site, key: str, per_minute: int) -> None:
     if seconds := site.limits.hit(key, per_minute):
         raise refuse(
             429,
-            f"There may be {per_minute} of these a minute.",
+            f"At most {per_minute} requests a minute. Try again after `Retry-After` seconds.",
             headers={"Retry-After": str(seconds)},
         )
 
