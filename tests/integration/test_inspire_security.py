@@ -12,7 +12,7 @@ import pytest
 from support.fitness import PASSWORD, SECRET, Fitness, Visitor, fitness
 from support.inspire import Plain
 
-from softcart_assets.inspire_app.accounts import NotAccepted, check_password
+from softcart_assets.inspire_app.accounts import NotAccepted, Profile, check_password
 from softcart_assets.inspire_app.links import kept_form
 from softcart_assets.inspire_app.passwords import Argon2
 from softcart_assets.inspire_app.server import make
@@ -133,6 +133,16 @@ def test_a_link_is_good_once_and_for_two_hours(app: Fitness) -> None:
     stranger = app.visitor()
     assert stranger.post(path, password=NEW).status_code == 303
     assert stranger.post(path, form_of="/start", password=PASSWORD).status_code == 410
+
+
+def test_two_links_of_a_new_address_at_once_make_one_account(app: Fitness) -> None:
+    person = app.person()
+    # As it is for the second one: when it looked, there was no account.
+    with app.site.tables() as tables, tables.transaction():
+        profile = Profile("Somebody else", "UTC", "Ohio", "US")
+        made = tables.add_user(person.email, person.email, profile, app.clock())
+    assert made == person.id
+    assert app.rows("SELECT full_name FROM users WHERE id = %s", made) == [("Ada L.",)]
 
 
 def test_a_reset_ends_all_sessions(app: Fitness) -> None:

@@ -111,12 +111,15 @@ class Tables(Database):
         return row["password_hash"] if row else None
 
     def add_user(self, email: str, key: str, profile: Profile, now: datetime) -> int:
-        """Make an account with a confirmed address. Returns its id."""
+        """Make an account with a confirmed address. Returns its id, or that of the one which was
+        made by another link at this moment.
+        """
         with self._connection.cursor() as cursor:
             cursor.execute(
                 "INSERT INTO users (email, email_key, full_name, birth_date, region, "
                 "country_code, time_zone, email_confirmed_at, created_at) "
-                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) "
+                "ON DUPLICATE KEY UPDATE id = LAST_INSERT_ID(id)",
                 (
                     email,
                     key,
