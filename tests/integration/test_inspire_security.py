@@ -307,6 +307,16 @@ def test_a_session_that_the_index_does_not_show_yet_ends_with_the_others(
     assert not is_in(thief)
 
 
+def test_only_pages_need_the_session(app: Fitness, monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_away(id: str) -> None:
+        raise OSError
+
+    person = app.person()
+    monkeypatch.setattr(app.site.sessions, "get", is_away)
+    paths = ("/settings", "/unsubscribe/a/b", "/api/v1/streak", "/s/inspire.css")
+    assert [person.get(path).status_code for path in paths] == [500, 404, 401, 200]
+
+
 def test_those_who_run_it_can_end_sessions(app: Fitness) -> None:
     person = app.person()
     assert sign_out_everywhere(app.site, person.email) == 1
