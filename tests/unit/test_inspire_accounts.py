@@ -181,6 +181,13 @@ def test_counted_pages_take_no_more_memory_with_every_session() -> None:
     assert session.id in sessions._views
 
 
+def test_a_page_does_not_wait_for_sessions_as_a_load_does() -> None:
+    connection = DynamoConnection("TEST", "eu-west-1", "http://127.0.0.1:1", "a", "b")
+    page, load = Sessions(connection)._client.meta.config, connection.client().meta.config
+    assert page.connect_timeout + page.read_timeout < 5 < load.read_timeout
+    assert page.retries == {"mode": "standard", "total_max_attempts": 2}
+
+
 RUN = Workout(
     "run",
     datetime(2026, 6, 14, 22, 30, 40, tzinfo=UTC),

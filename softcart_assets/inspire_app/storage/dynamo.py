@@ -16,6 +16,9 @@ from softcart_assets.inspire_app.sessions import Session
 BY_USER: Final = "by_user"
 """The index by which all sessions of somebody are found."""
 
+_ANSWER_SECONDS: Final = 2.0
+"""A page waits no longer for an attempt: others need its thread."""
+
 _MOST_COUNTED: Final = 10_000
 """So many sessions have pages that are not written yet."""
 
@@ -24,7 +27,7 @@ class Sessions:
     """The table, for all threads of a process."""
 
     def __init__(self, connection: DynamoConnection) -> None:
-        self._client = connection.client()
+        self._client = connection.client(answer_seconds=_ANSWER_SECONDS)
         self._table = f"{connection.table_prefix}sessions"
         self._views: Counter[str] = Counter()
         self._lock = threading.Lock()
