@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import time, timedelta
 from typing import Any
 
 import pytest
@@ -24,6 +24,9 @@ from support.fitness import PASSWORD, Fitness, Visitor, fitness
 from werkzeug.test import TestResponse
 
 from softcart_assets.inspire_app import taking, tokens
+from softcart_assets.inspire_app.hours import QuietHours
+from softcart_assets.inspire_app.preferences import Notifications, Preferences
+from softcart_assets.inspire_app.storage.documents import Documents
 from softcart_assets.inspire_app.storage.mysql import Tables
 from softcart_assets.inspire_app.storage.tokens import Tokens
 from softcart_assets.inspire_app.today import Today
@@ -239,6 +242,35 @@ def test_settings_change_only_as_they_were_read(program: Program) -> None:
     etag = {"If-Match": found.headers["ETag"]}
     assert program("PUT", "/settings", wanted, headers=etag).get_json()["rest_days"] == [6]
     problem(program("PUT", "/settings", wanted, headers=etag), 412)
+
+
+def test_settings_that_change_meanwhile_are_not_overwritten(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents, id, now = program.app.site.documents, program.person.id, program.app.clock()
+    read = Documents.preferences_and_time
+
+    def then_a_form_is_sent(self: Documents, user_id: int) -> object:
+        found = read(self, user_id)
+        quiet = Notifications(quiet=QuietHours(time(20), time(7)))
+        documents.set_preferences(id, Preferences(notifications=quiet), now, "notifications")
+        return found
+
+    wanted = program("GET", "/settings").get_json() | {"mood": "firm"}
+    del wanted["time_zone"]
+    monkeypatch.setattr(Documents, "preferences_and_time", then_a_form_is_sent)
+    # The first time, there are no settings yet.
+    problem(program("PUT", "/settings", wanted, headers={"If-Match": "*"}), 412)
+    program.app.clock.pass_by(seconds=1)
+    now = program.app.clock()
+    problem(program("PUT", "/settings", wanted, headers={"If-Match": "*"}), 412)
+    # A form changes what it has, and nothing else.
+    documents.set_preferences(id, Preferences(mood="calm"), now, "mood", "experience")
+    kept = documents.preferences(id)
+    assert (kept.mood, kept.notifications.quiet.starts) == ("calm", time(20))
+    monkeypatch.undo()
+    assert program("PUT", "/settings", wanted, headers={"If-Match": "*"}).status_code == 200
+    assert documents.preferences(id).mood == "firm"
 
 
 def test_a_token_is_for_its_person_and_its_scopes(app: Fitness) -> None:

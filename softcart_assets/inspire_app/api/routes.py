@@ -318,10 +318,10 @@ class _Views:
         Consents to messages are given by the person, on the page.
         """
         site, me = self._site, self._me
-        before = site.documents.preferences(me.id)
+        before, at = site.documents.preferences_and_time(me.id)
         _match(_etag(before))
         told = asked["notifications"]
-        site.documents.set_preferences(
+        is_changed = site.documents.change_preferences(
             me.id,
             replace(
                 before,
@@ -338,7 +338,10 @@ class _Views:
                 ),
             ),
             site.clock(),
+            at,
         )
+        if not is_changed:
+            raise refuse(412, _TOLD[412])
         return self._settings()
 
     def _settings(self) -> Response:

@@ -84,7 +84,8 @@ class Own(Base):
             equipment=frozenset(form.getlist("equipment")) & frozenset(EQUIPMENT),
             rest_days=_days("rest_days"),
         )
-        self.site.documents.set_preferences(g.me.id, likes, self.now)
+        names = "experience", "mood", "equipment", "rest_days"
+        self.site.documents.set_preferences(g.me.id, likes, self.now, *names)
         return self._kept()
 
     @signed_in
@@ -109,7 +110,7 @@ class Own(Base):
         with self.site.tables() as tables, tables.transaction():
             tables.set_consents(g.me.id, wanted, self.now)
         likes = replace(self.site.documents.preferences(g.me.id), notifications=told)
-        self.site.documents.set_preferences(g.me.id, likes, self.now)
+        self.site.documents.set_preferences(g.me.id, likes, self.now, "notifications")
         return self._kept()
 
     def _kept(self) -> Any:

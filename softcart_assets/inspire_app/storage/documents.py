@@ -136,10 +136,45 @@ class Documents:
         """Somebody's preferences."""
         return preferences(self._preferences.find_one({"_id": user_id}))
 
-    def set_preferences(self, user_id: int, wanted: Preferences, now: datetime) -> None:
-        """Keep somebody's preferences."""
-        document = wanted.document() | {"updated_at": now.astimezone(UTC)}
-        self._preferences.replace_one({"_id": Int64(user_id)}, document, upsert=True)
+    def preferences_and_time(self, user_id: int) -> tuple[Preferences, datetime | None]:
+        """Somebody's preferences, and when they were changed last, for `change_preferences`."""
+        found = self._preferences.find_one({"_id": user_id})
+        return preferences(found), found["updated_at"] if found else None
+
+    def set_preferences(
+        self, user_id: int, wanted: Preferences, now: datetime, *names: str
+    ) -> None:
+        """Keep somebody's preferences. `names`: only these fields, as other forms may change
+        others at this moment. Without names, all of them.
+        """
+        document = wanted.document()
+        changed = {name: document.pop(name) for name in names or [*document]}
+        self._preferences.update_one(
+            {"_id": Int64(user_id)},
+            {
+                "$set": changed | {"updated_at": now.astimezone(UTC)},
+                **({"$setOnInsert": document} if document else {}),
+            },
+            upsert=True,
+        )
+
+    def change_preferences(
+        self, user_id: int, wanted: Preferences, now: datetime, before: datetime | None
+    ) -> bool:
+        """Keep all of somebody's preferences. False: they have changed since `before`. None: there
+        were none.
+        """
+        id, at = Int64(user_id), milliseconds(now)
+        if before is None:
+            try:
+                self._preferences.insert_one({"_id": id, **wanted.document(), "updated_at": at})
+            except DuplicateKeyError:
+                return False
+            return True
+        # Another time at each change, however fast they come.
+        document = wanted.document() | {"updated_at": max(at, before + timedelta(milliseconds=1))}
+        done = self._preferences.update_one({"_id": id, "updated_at": before}, {"$set": document})
+        return done.matched_count > 0
 
     def hours(self, user_id: int) -> tuple[QuietHours, frozenset[int]]:
         """When somebody may be written to: quiet hours and weekdays."""
