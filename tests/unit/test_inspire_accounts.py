@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +29,7 @@ from softcart_assets.inspire_app.accounts import (
 from softcart_assets.inspire_app.links import Use, kept_form
 from softcart_assets.inspire_app.pictures import bars, calendar
 from softcart_assets.inspire_app.sessions import IDLE, LONGEST, Session, start
+from softcart_assets.inspire_app.settings import Settings
 from softcart_assets.inspire_app.storage.dynamo import Sessions
 from softcart_assets.inspire_app.workouts import Set, Workout
 
@@ -186,6 +189,25 @@ def test_a_page_does_not_wait_for_sessions_as_a_load_does() -> None:
     page, load = Sessions(connection)._client.meta.config, connection.client().meta.config
     assert page.connect_timeout + page.read_timeout < 5 < load.read_timeout
     assert page.retries == {"mode": "standard", "total_max_attempts": 2}
+
+
+def test_the_servers_secret_is_whole_as_soon_as_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOFTCART_HOME", str(tmp_path))
+    monkeypatch.delenv("SOFTCART_INSPIRE_APP_SECRET", raising=False)
+    made: list[bytes] = []
+
+    def while_another_begins(size: int) -> str:
+        monkeypatch.undo()
+        monkeypatch.setenv("SOFTCART_HOME", str(tmp_path))
+        made.append(Settings.from_env().secret)
+        return "x" * 64
+
+    monkeypatch.setattr(secrets, "token_urlsafe", while_another_begins)
+    assert [Settings.from_env().secret, Settings.from_env().secret] == made * 2
+    [file] = tmp_path.iterdir()
+    assert file.stat().st_mode & 0o077 == 0
 
 
 RUN = Workout(
