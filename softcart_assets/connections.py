@@ -338,7 +338,7 @@ class PostgresConnection(_SqlConnection):
         import psycopg
 
         try:
-            return psycopg.connect(**self.parameters(), **options)
+            return psycopg.connect(**(self.parameters() | options))
         # psycopg looks names up itself, so there is the second one, too.
         except (psycopg.OperationalError, UnicodeError) as error:
             # libpq's message has several lines. This makes one of them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from softcart_assets.inspire_app.storage.mysql import Pool, Tables
 from softcart_assets.web.limits import Limits
 
 LOG: Final = logging.getLogger(__name__)
+
+_ASK_AGAIN_SECONDS: Final = 60.0
 
 PEOPLE, DOCUMENTS, SESSIONS = (
     "SOFTCART_INSPIRE",
@@ -84,16 +87,31 @@ def open_site(settings: Settings, limits: Limits, clock: Callable[[], datetime])
     )
 
 
-def published_scores(user_id: int) -> Scores:
+class PublishedScores:
     """What production says of somebody. It is asked once a day for each person."""
-    try:
-        with production().connect(autocommit=True) as session:
-            session.execute("SET statement_timeout = '1s'")
-            return published(session, user_id)
-    except (psycopg.Error, ServerUnreachable, SettingError) as error:
-        # There is a plan without it, which is worth more than an error.
-        LOG.warning("No scores: %s", type(error).__name__)
-        return {}
+
+    def __init__(self) -> None:
+        self._asks_from = 0.0
+
+    def __call__(self, user_id: int) -> Scores:
+        """The scores. There are none for a minute after production did not answer, as somebody
+        waits for a page.
+        """
+        if time.monotonic() < self._asks_from:
+            return {}
+        try:
+            with production().connect(autocommit=True, connect_timeout=2) as session:
+                session.execute("SET statement_timeout = '1s'")
+                return published(session, user_id)
+        except (psycopg.Error, ServerUnreachable, SettingError) as error:
+            # There is a plan without it, which is worth more than an error.
+            LOG.warning("No scores: %s", type(error).__name__)
+            self._asks_from = time.monotonic() + _ASK_AGAIN_SECONDS
+            return {}
+
+
+published_scores: Final = PublishedScores()
+"""Of this process."""
 
 
 class NoAccount(RuntimeError):

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.inspire import GOOD, NOW, Memory, Plain
 
-from softcart_assets.connections import DynamoConnection
+from softcart_assets.connections import DynamoConnection, PostgresConnection
+from softcart_assets.inspire_app import site
 from softcart_assets.inspire_app.accounts import (
     LINK_IS_GOOD_FOR,
     NotAccepted,
@@ -30,6 +31,7 @@ from softcart_assets.inspire_app.links import Use, kept_form
 from softcart_assets.inspire_app.pictures import bars, calendar
 from softcart_assets.inspire_app.sessions import IDLE, LONGEST, Session, start
 from softcart_assets.inspire_app.settings import Settings
+from softcart_assets.inspire_app.site import PublishedScores
 from softcart_assets.inspire_app.storage.dynamo import Sessions
 from softcart_assets.inspire_app.workouts import Set, Workout
 
@@ -208,6 +210,24 @@ def test_the_servers_secret_is_whole_as_soon_as_it_is_there(
     assert [Settings.from_env().secret, Settings.from_env().secret] == made * 2
     [file] = tmp_path.iterdir()
     assert file.stat().st_mode & 0o077 == 0
+
+
+def test_production_that_does_not_answer_is_not_asked_by_every_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scores, asked = PublishedScores(), 0
+    away = PostgresConnection("TEST", "127.0.0.1", 1, "a", "b", "c")
+    connect = PostgresConnection.connect
+
+    def counted(self: PostgresConnection, **options: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        assert options["connect_timeout"] <= 2
+        return connect(self, **options)
+
+    monkeypatch.setattr(PostgresConnection, "connect", counted)
+    monkeypatch.setattr(site, "production", lambda: away)
+    assert [scores(1), scores(2), asked] == [{}, {}, 1]
 
 
 RUN = Workout(
