@@ -175,6 +175,15 @@ def test_more_digits_than_can_be_kept_are_rounded(program: Program) -> None:
     assert (again.status_code, again.get_json()) == (201, added.get_json())
 
 
+def test_a_change_that_makes_a_double_says_of_which(program: Program) -> None:
+    first, second = (program("POST", "/workouts", program.run(ago)) for ago in (60, 120))
+    path = second.headers["Location"].removeprefix(API)
+    etag = {"If-Match": second.headers["ETag"]}
+    answer = program("PUT", path, program.run(60), headers=etag)
+    problem(answer, 409)
+    assert answer.headers["Location"] == first.headers["Location"]
+
+
 def test_pages_neither_skip_nor_repeat(program: Program) -> None:
     for n in range(7):
         # Two of them begin in one minute.

@@ -116,11 +116,14 @@ class Logs:
             if _content(before.workout) != _content(workout):
                 raise UsedKey
             return before
+        raise self._exists(id, workout)
+
+    def _exists(self, id: str, workout: Workout) -> Exists:
         found = self._collection.find_one(
             {"user_id": self._user_id, "fingerprint": workout.fingerprint}, {"_id": 1}
         )
         # Somebody may have deleted it at this moment.
-        raise Exists(found["_id"] if found else id)
+        return Exists(found["_id"] if found else id)
 
     def change(self, log: Log, workout: Workout, now: datetime) -> Log | None:
         """Write another state of a workout. None: it is not `log` any more. Raises `Exists`."""
@@ -140,7 +143,7 @@ class Logs:
                 return_document=ReturnDocument.AFTER,
             )
         except DuplicateKeyError:
-            raise Exists(log.id) from None
+            raise self._exists(log.id, changed) from None
         return _log(found) if found else None
 
     def remove(self, log: Log) -> bool:
