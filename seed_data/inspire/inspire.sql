@@ -184,9 +184,3 @@ CREATE TABLE api_tokens (
   revoked_at DATETIME(6) NULL,
   KEY (user_id)
 ) DEFAULT CHARSET=utf8mb4;
-
-CREATE TABLE outbox_positions (
-  consumer     VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
-  resume_token JSON NOT NULL,
-  updated_at   DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6)
-) DEFAULT CHARSET=utf8mb4;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -242,8 +242,8 @@ def test_a_consent_is_a_row_that_is_never_given_again(app: Fitness) -> None:
         ("email", "reminder", None, wording),
         ("sms", "quote", None, "Send me a quote for the day by SMS."),
     ]
-    quiet, days = app.site.documents.hours(person.id)
-    assert (f"{quiet.starts:%H:%M}", f"{quiet.ends:%H:%M}", days) == ("22:00", "06:00", {0})
+    kept = app.site.documents.preferences(person.id).notifications
+    assert (kept.quiet.starts, kept.quiet.ends, kept.days) == (time(22), time(6), {0})
     assert person.post(path, form_of="/settings", reminder_at="noon").status_code == 422
 
 

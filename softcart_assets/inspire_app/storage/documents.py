@@ -15,7 +15,6 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from softcart_assets.connections import MongoConnection
-from softcart_assets.inspire_app.hours import QuietHours
 from softcart_assets.inspire_app.preferences import Preferences, preferences
 from softcart_assets.inspire_app.workouts import Origin, Set, Workout
 
@@ -175,11 +174,6 @@ class Documents:
         document = wanted.document() | {"updated_at": max(at, before + timedelta(milliseconds=1))}
         done = self._preferences.update_one({"_id": id, "updated_at": before}, {"$set": document})
         return done.matched_count > 0
-
-    def hours(self, user_id: int) -> tuple[QuietHours, frozenset[int]]:
-        """When somebody may be written to: quiet hours and weekdays."""
-        told = self.preferences(user_id).notifications
-        return told.quiet, told.days
 
     def everything(self, user_id: int) -> dict[str, list[Mapping[str, Any]]]:
         """All documents about somebody, for themselves."""

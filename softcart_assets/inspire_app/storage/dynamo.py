@@ -44,7 +44,7 @@ class Sessions:
         times = (_time(found[name]) for name in ("started_at", "seen_at", "expires_at"))
         return Session(id, int(found["user_id"]["N"]), *times)
 
-    def put(self, session: Session, *, device: str, time_zone: str, how: str = "password") -> None:
+    def put(self, session: Session, *, device: str, time_zone: str) -> None:
         """Write a new session."""
         self._client.put_item(
             TableName=self._table,
@@ -57,7 +57,7 @@ class Sessions:
                 "time_zone": {"S": time_zone},
                 "page_views": {"N": "0"},
                 "workouts_logged": {"N": "0"},
-                "how": {"S": how},
+                "how": {"S": "password"},
             },
         )
 
