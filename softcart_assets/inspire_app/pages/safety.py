@@ -61,7 +61,7 @@ class Safety(Base):
             tables.set_phone(g.me.id, number)
             if number:
                 tables.add_message(confirmation(g.me.id, number, self.now))
-        flash("Saved. Answer the message that we send there." if number else "Saved.")
+        flash("It is kept. Answer the message that we send there." if number else "It is kept.")
         return redirect(url_for("pages.settings"), 303)
 
     @signed_in

@@ -191,6 +191,13 @@ class Tables(Database):
             (phone, phone, user_id),
         )
 
+    def confirm_phone(self, user_id: int, phone: str, now: datetime) -> None:
+        """Somebody has shown that a number is theirs."""
+        self._execute(
+            "UPDATE users SET phone_confirmed_at = %s WHERE id = %s AND phone = %s",
+            (naive(now), user_id, phone),
+        )
+
     def consents(self, user_id: int) -> set[Consent]:
         """What somebody has consented to, and not withdrawn."""
         rows = self._rows(
