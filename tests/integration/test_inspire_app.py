@@ -104,15 +104,6 @@ def test_what_is_of_no_use_is_told(app: Fitness, values: dict[str, str], told: s
     assert (answer.status_code, told in answer.text) == (422, True)
 
 
-def test_no_number_has_more_digits_than_can_be_kept(app: Fitness) -> None:
-    person = app.person()
-    assert person.log("run", 20, distance_km="1e-7000").status_code == 303
-    sets = {"exercise0": "Squat", "repetitions0": "8", "load0": f"62.5{'0' * 40}1"}
-    assert person.log("strength", 20, **sets).status_code == 303
-    found = {each["activity"]: each for each in person.export()["workouts"]}
-    assert (found["run"]["distance_m"], found["strength"]["sets"][0]["load_kg"]) == (0, 62.5)
-
-
 def _shared(app: Fitness) -> Visitor:
     """Somebody whom several tests may use."""
     app.site.limits._limiter.storage.reset()

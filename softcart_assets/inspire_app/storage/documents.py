@@ -196,7 +196,7 @@ def milliseconds(moment: datetime) -> datetime:
 
 def _document(workout: Workout) -> dict[str, Any]:
     details: dict[str, Any] = {
-        name: _kept(value) if isinstance(value, Decimal) else value
+        name: Decimal128(value) if isinstance(value, Decimal) else value
         for name, value in workout.details.items()
     }
     if "sets" in details:
@@ -204,7 +204,7 @@ def _document(workout: Workout) -> dict[str, Any]:
             {
                 "exercise": each.exercise,
                 "repetitions": each.repetitions,
-                "load_kg": _kept(each.load_kg),
+                "load_kg": Decimal128(each.load_kg),
             }
             for each in workout.details["sets"]
         ]
@@ -244,12 +244,6 @@ def _workout(document: Mapping[str, Any]) -> Workout:
         document.get("note") or "",
         details,
     )
-
-
-def _kept(value: Decimal) -> Decimal128:
-    """A number with no more digits than MongoDB can keep. Nobody has measured more."""
-    rounded = round(value, 3)
-    return Decimal128(value if value == rounded else rounded)
 
 
 def _plain(value: Any) -> Any:
