@@ -76,9 +76,7 @@ def metadata(project, definitions) -> Metadata:
 def test_every_asset_tells_its_rows_and_columns(definitions, metadata):
     graph = definitions.resolve_asset_graph()
     kinds = {key: graph.get(key).kinds for key in graph.materializable_asset_keys}
-    tables = {
-        key for key, found in kinds.items() if not found & {"html", "scikitlearn", "lightgbm"}
-    }
+    tables = {key for key, found in kinds.items() if not found & {"html", "scikitlearn", "lightgbm"}}
     views = {key for key in tables if "view" in kinds[key]}
     assert views
     lacking = {
