@@ -42,10 +42,11 @@ def todays_choice(
     """What is proposed to somebody for a local date. Whoever asks first makes the choice."""
     kept = {kind: tables.choice(user_id, day, kind) for kind in ("workout", "quote")}
     quotes = {str(each["id"]): each for each in tables.quotes()}
-    if kept["workout"] is None or kept["quote"] is None:
+    if kept["workout"] is None:
         asked = _asked(tables, documents, user_id, day)
         listed = [Quote(each["id"], each["mood"]) for each in quotes.values()]
-        for each in recommendations.today(asked, listed, scores(user_id)):
+        # The workout comes last: where there is one, there may be no quote that is not too soon.
+        for each in reversed(recommendations.today(asked, listed, scores(user_id))):
             tables.add_choice(
                 user_id, day, each.kind, each.item, each.propensity, each.policy, each.reason, now
             )

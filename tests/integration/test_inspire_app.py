@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.fitness import PASSWORD, QUOTES, Fitness, Visitor, fitness
@@ -153,6 +154,29 @@ def test_no_quote_comes_twice_within_thirty_days(app: Fitness) -> None:
     # There are three of them.
     assert len({item for item, _ in shown[:3]}) == 3
     assert [day - shown[0][1] for _, day in shown[3:]] == [timedelta(days=30)]
+
+
+def test_a_day_without_a_new_quote_is_chosen_once(app: Fitness) -> None:
+    person, day = app.person(), app.clock().date()
+    for quote in range(1, len(QUOTES) + 1):
+        app.rows(
+            "INSERT INTO choices (user_id, local_date, kind, item, propensity, policy, reason, "
+            "shown_at) VALUES (%s, %s, 'quote', %s, 1, 'default', '', NOW())",
+            person.id,
+            day - timedelta(days=quote),
+            quote,
+        )
+    asked: list[int] = []
+
+    def scores(user_id: int) -> dict[Any, Any]:
+        asked.append(user_id)
+        return {}
+
+    with app.site.tables() as tables:
+        for _ in range(2):
+            plan = todays_choice(tables, app.site.documents, scores, person.id, day, app.clock())
+            assert plan.quote is None
+    assert asked == [person.id]
 
 
 def test_a_heavy_proposal_that_was_done_counts_as_heavy(app: Fitness) -> None:
