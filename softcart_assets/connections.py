@@ -338,7 +338,7 @@ class PostgresConnection(_SqlConnection):
         import psycopg
 
         try:
-            return psycopg.connect(**self.parameters(), **options)
+            return psycopg.connect(**(self.parameters() | options))
         # psycopg looks names up itself, so there is the second one, too.
         except (psycopg.OperationalError, UnicodeError) as error:
             # libpq's message has several lines. This makes one of them.
@@ -569,8 +569,11 @@ class DynamoConnection:
             f"{self.prefix}_ENDPOINT to an address with https."
         )
 
-    def client(self, service: str = "dynamodb") -> Any:
+    def client(self, service: str = "dynamodb", *, answer_seconds: float | None = None) -> Any:
         """Return a client of `dynamodb` or `dynamodbstreams`. Threads may share it.
+
+        `answer_seconds`: somebody waits, so an attempt takes no longer, and there are two. Without
+        it, it is as patient as a load.
 
         Raises `SettingError` if the settings cannot be used. Nothing is sent yet.
         """
@@ -590,12 +593,14 @@ class DynamoConnection:
                 region_name=self.region,
                 endpoint_url=self.endpoint or None,
                 config=Config(
-                    connect_timeout=_CONNECT_SECONDS,
-                    read_timeout=_SILENT_SECONDS,
+                    connect_timeout=answer_seconds or _CONNECT_SECONDS,
+                    read_timeout=answer_seconds or _SILENT_SECONDS,
                     tcp_keepalive=True,
                     max_pool_connections=32,
-                    # Throttled requests are repeated, ever more slowly.
-                    retries={"mode": "adaptive", "max_attempts": 8},
+                    # Throttled requests are repeated, by loads ever more slowly.
+                    retries={"mode": "standard", "total_max_attempts": 2}
+                    if answer_seconds
+                    else {"mode": "adaptive", "max_attempts": 8},
                 ),
             )
         except ValueError as error:

@@ -132,6 +132,7 @@ CREATE TABLE messages (
   KEY (state, purpose, due_at),
   KEY (state, claimed_until),
   KEY (user_id),
+  KEY (address),
   KEY (provider_id)
 ) DEFAULT CHARSET=utf8mb4;
 
@@ -158,7 +159,8 @@ CREATE TABLE suppressions (
 CREATE TABLE credentials (
   user_id       BIGINT NOT NULL PRIMARY KEY,
   password_hash VARCHAR(255) NOT NULL,
-  changed_at    DATETIME(6) NOT NULL
+  changed_at    DATETIME(6) NOT NULL,
+  signed_out_at DATETIME(6) NULL
 ) DEFAULT CHARSET=utf8mb4;
 
 CREATE TABLE links (
@@ -167,6 +169,7 @@ CREATE TABLE links (
   email      VARCHAR(254) NOT NULL,
   expires_at DATETIME(6) NOT NULL,
   used_at    DATETIME(6) NULL,
+  KEY (email),
   KEY (expires_at)
 ) DEFAULT CHARSET=utf8mb4;
 

@@ -132,6 +132,9 @@ class Store(Protocol):
     def set_password(self, user_id: int, kept: str, now: datetime) -> None:
         """Keep the hash of a new password."""
 
+    def end_tokens(self, user_id: int, now: datetime) -> None:
+        """End all tokens by which programs act for somebody."""
+
 
 def ask_for_link(store: Store, address: str, now: datetime) -> None:
     """Send a link to an address. Raises `NotAccepted` if it is no address.
@@ -222,6 +225,8 @@ def finish(
             # It was sent before there was an account, so maybe to an address that only looks alike.
             return None
         store.set_password(user_id, kept, now)
+        # Whoever had got into the account may have made some.
+        store.end_tokens(user_id, now)
         store.mark_used(link.digest, now)
     return user_id
 

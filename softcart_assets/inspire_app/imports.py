@@ -119,7 +119,13 @@ def read(content: bytes, zone: str, now: datetime, activity: str | None = None) 
     for count, part in enumerate(parts, 1):
         if count > _MOST_WORKOUTS:
             raise NotReadable(f"A file may have up to {_MOST_WORKOUTS} workouts. Export fewer.")
-        workout = _workout(part, origin, zone, activity) if isinstance(part, _Recorded) else part
+        try:
+            workout = (
+                _workout(part, origin, zone, activity) if isinstance(part, _Recorded) else part
+            )
+        except _FAULTS:
+            # Such as a time that is before the year 1 in UTC.
+            workout = "It is damaged."
         wrong = workout.problems(now) if isinstance(workout, Workout) else {"": workout}
         if isinstance(workout, Workout) and not wrong:
             found.workouts.append(workout)

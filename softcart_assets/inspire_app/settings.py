@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, field
+from tempfile import NamedTemporaryFile
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -54,9 +56,10 @@ class Settings:
 def _own_secret() -> str:
     """The secret of this machine's stack, made at the first start."""
     path = softcart_home() / "inspire_app.secret"
-    try:
-        with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(48))
-    except FileExistsError:
-        pass
+    # It is whole as soon as it is there: another process may begin, too, and this one may end.
+    with NamedTemporaryFile("w", dir=path.parent, prefix=path.name) as file:
+        file.write(secrets.token_urlsafe(48))
+        file.flush()
+        with suppress(FileExistsError):
+            os.link(file.name, path)
     return path.read_text()

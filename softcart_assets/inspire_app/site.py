@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from softcart_assets.web.limits import Limits
 
 LOG: Final = logging.getLogger(__name__)
 
+_ASK_AGAIN_SECONDS: Final = 60.0
+
 PEOPLE, DOCUMENTS, SESSIONS = (
     "SOFTCART_INSPIRE",
     "SOFTCART_INSPIRE_DOCS",
@@ -56,6 +59,14 @@ class Site:
         """The tables in MySQL, by a connection of this thread's own."""
         return self.pool.tables()
 
+    def end_sessions(self, user_id: int) -> int:
+        """Sign somebody out everywhere. Returns how many sessions were found."""
+        now = self.clock()
+        # DynamoDB's index lags behind. A session that it does not show yet began before now.
+        with self.tables() as tables:
+            tables.end_sessions(user_id, now)
+        return self.sessions.end_all(user_id, now)
+
     def close(self) -> None:
         """Close all connections."""
         self.pool.close()
@@ -76,16 +87,31 @@ def open_site(settings: Settings, limits: Limits, clock: Callable[[], datetime])
     )
 
 
-def published_scores(user_id: int) -> Scores:
+class PublishedScores:
     """What production says of somebody. It is asked once a day for each person."""
-    try:
-        with production().connect(autocommit=True) as session:
-            session.execute("SET statement_timeout = '1s'")
-            return published(session, user_id)
-    except (psycopg.Error, ServerUnreachable, SettingError) as error:
-        # There is a plan without it, which is worth more than an error.
-        LOG.warning("No scores: %s", type(error).__name__)
-        return {}
+
+    def __init__(self) -> None:
+        self._asks_from = 0.0
+
+    def __call__(self, user_id: int) -> Scores:
+        """The scores. There are none for a minute after production did not answer, as somebody
+        waits for a page.
+        """
+        if time.monotonic() < self._asks_from:
+            return {}
+        try:
+            with production().connect(autocommit=True, connect_timeout=2) as session:
+                session.execute("SET statement_timeout = '1s'")
+                return published(session, user_id)
+        except (psycopg.Error, ServerUnreachable, SettingError) as error:
+            # There is a plan without it, which is worth more than an error.
+            LOG.warning("No scores: %s", type(error).__name__)
+            self._asks_from = time.monotonic() + _ASK_AGAIN_SECONDS
+            return {}
+
+
+published_scores: Final = PublishedScores()
+"""Of this process."""
 
 
 class NoAccount(RuntimeError):
@@ -98,4 +124,4 @@ def sign_out_everywhere(site: Site, email: str) -> int:
         user_id = tables.user_id(email_key(email) or "")
     if user_id is None:
         raise NoAccount(f"There is no account of {email!r}.")
-    return site.sessions.end_all(user_id, site.clock())
+    return site.end_sessions(user_id)

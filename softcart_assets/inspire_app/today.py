@@ -42,15 +42,20 @@ def todays_choice(
     """What is proposed to somebody for a local date. Whoever asks first makes the choice."""
     kept = {kind: tables.choice(user_id, day, kind) for kind in ("workout", "quote")}
     quotes = {str(each["id"]): each for each in tables.quotes()}
-    if kept["workout"] is None or kept["quote"] is None:
+    if kept["workout"] is None:
         asked = _asked(tables, documents, user_id, day)
         listed = [Quote(each["id"], each["mood"]) for each in quotes.values()]
-        for each in recommendations.today(asked, listed, scores(user_id)):
+        # The workout comes last: where there is one, there may be no quote that is not too soon.
+        for each in reversed(recommendations.today(asked, listed, scores(user_id))):
             tables.add_choice(
                 user_id, day, each.kind, each.item, each.propensity, each.policy, each.reason, now
             )
-        # Another request may have been the first.
-        kept = {kind: tables.choice(user_id, day, kind) for kind in kept}
+            # Another request may have been the first. Nothing is kept of a deleted account.
+            kept[each.kind] = tables.choice(user_id, day, each.kind) or {
+                "item": each.item,
+                "reason": each.reason,
+                "done_at": None,
+            }
     workout, quote = kept["workout"], kept["quote"]
     assert workout is not None, "there is always a workout"
     return Today(
@@ -72,7 +77,7 @@ def _asked(tables: Tables, documents: Documents, user_id: int, day: date) -> Ask
             likes.rest_days,
             likes.equipment,
             documents.count(user_id),
-            _last_heavy(documents, user_id, day),
+            _last_heavy(tables, documents, user_id, day),
         ),
         likes.mood or None,
         tables.quotes_shown(user_id, day - QUOTE_AGAIN_AFTER),
@@ -84,11 +89,21 @@ def _goals(tables: Tables, likes: Preferences, user_id: int) -> frozenset[str]:
     return frozenset(own or likes.goals)
 
 
-def _last_heavy(documents: Documents, user_id: int, day: date) -> date | None:
+def _last_heavy(tables: Tables, documents: Documents, user_id: int, day: date) -> date | None:
     """When somebody last did something heavy: it felt so, or it was proposed as such."""
     lately = documents.since(user_id, day - timedelta(days=2))
     heavy = [each.workout.local_date for each in lately if (each.workout.effort or 0) >= _HEAVY]
+    before = day - timedelta(days=1)
+    proposed = tables.choice(user_id, before, "workout")
+    # Nobody has to say how hard something was.
+    if proposed and proposed["done_at"] and _effort(proposed["item"]) is Effort.HEAVY:
+        heavy.append(before)
     return max(heavy, default=None)
+
+
+def _effort(code: str) -> Effort | None:
+    workout = _WORKOUTS.get(code)
+    return workout.effort if workout else None
 
 
 def is_proposed(workout: Workout, activity: str) -> bool:

@@ -117,7 +117,7 @@ class App(APIFlask):
         return response
 
 
-_OLD = "The page is too old. Log in again."
+_OLD = "This page is too old. Load it again."
 
 
 def _begin() -> None:

@@ -59,7 +59,7 @@ def check_address(host: str, port: int, hosts_setting: str) -> None:
     if host not in HERE:
         raise StackError(
             f"It listens on this machine only ({' or '.join(HERE)}): secrets must not cross a "
-            "network in plain text. Put a proxy with TLS before it, and its name in "
+            "network in plain text. Put a proxy with TLS before it, and tell its name by "
             f"{hosts_setting}."
         )
     if not port_is_free(port):

@@ -22,13 +22,15 @@ from limits.strategies import FixedWindowRateLimiter
 
 _SLOT = struct.Struct("=8sdQ")
 """A counter: the digest of its key, when it ends, its value."""
-_SLOTS = 4096
+_SLOTS = 65_536
+_NEAR = 16
+"""In so many places a counter is looked for: a request takes no longer, however many there are."""
 
 
 class SharedMemory(Storage):
     """Counters in memory that forked processes share. Make it before they are forked.
 
-    With more than `_SLOTS` keys in a window, the counter that ends first begins anew.
+    Where many keys of a window meet, the counter that ends first begins anew.
     """
 
     STORAGE_SCHEME = None
@@ -57,14 +59,14 @@ class SharedMemory(Storage):
         digest = blake2b(key.encode(), digest_size=8).digest()
         first = int.from_bytes(digest, "big") % _SLOTS
         free = None
-        for step in range(_SLOTS):
+        for step in range(_NEAR):
             place = (first + step) % _SLOTS * _SLOT.size
             name, end, value = _SLOT.unpack_from(self._memory, place)
             if name == digest:
                 return (place, digest, end, value) if end > now else (place, digest, 0.0, 0)
             if free is None or end < free[1]:
                 free = place, end
-            # Nothing was ever put here, nor further on.
+            # Nothing was ever put here, and nothing of this key further on.
             if end == 0:
                 break
         assert free is not None

@@ -9,7 +9,7 @@ from flask import Response, current_app, g
 
 _STATUS = {
     400: "The request cannot be read.",
-    401: "Show a valid token: `Authorization: Bearer softcart_…`.",
+    401: "Show a valid token: `Authorization: Bearer <token>`.",
     403: "The token is not for this.",
     404: "There is nothing here.",
     405: "This cannot be done here.",

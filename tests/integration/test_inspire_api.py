@@ -8,7 +8,8 @@ import re
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from dataclasses import replace
+from datetime import time, timedelta
 from typing import Any
 
 import pytest
@@ -19,11 +20,17 @@ from schemathesis.checks import (
     not_a_server_error,
     positive_data_acceptance,
 )
-from support.fitness import Fitness, Visitor, fitness
+from support.fitness import PASSWORD, Fitness, Visitor, fitness
 from werkzeug.test import TestResponse
 
-from softcart_assets.inspire_app import tokens
+from softcart_assets.inspire_app import taking, tokens
+from softcart_assets.inspire_app.hours import QuietHours
+from softcart_assets.inspire_app.preferences import Notifications, Preferences
+from softcart_assets.inspire_app.storage.documents import Documents
+from softcart_assets.inspire_app.storage.mysql import Tables
 from softcart_assets.inspire_app.storage.tokens import Tokens
+from softcart_assets.inspire_app.today import Today
+from softcart_assets.lines.inspire.catalogue import CATALOGUE, Effort
 from softcart_assets.stack import Stack
 
 API = "/api/v1"
@@ -133,6 +140,42 @@ def test_a_request_that_is_sent_again_logs_one_workout(program: Program) -> None
     assert program("GET", there.headers["Location"].removeprefix(API)).status_code == 200
 
 
+def test_a_time_as_exact_as_programs_have_it_can_be_sent_again(program: Program) -> None:
+    at = program.app.clock().replace(microsecond=123456) - timedelta(hours=1)
+    body, key = program.run(started_at=at.isoformat()), {"Idempotency-Key": "exact"}
+    first, second = (program("POST", "/workouts", body, headers=key) for _ in range(2))
+    assert (first.status_code, second.status_code) == (201, 201), second.text
+    path = first.headers["Location"].removeprefix(API)
+    assert first.get_json() == second.get_json() == program("GET", path).get_json()
+
+
+def test_a_proposal_is_done_though_the_first_attempt_failed(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError
+
+    plan = replace(CATALOGUE[0], activity="run", effort=Effort.LIGHT)
+    monkeypatch.setattr(taking, "todays_choice", lambda *_: Today(plan, "", False, None))
+    program.person.get("/")
+    body, key = program.run(0), {"Idempotency-Key": "again"}
+    with monkeypatch.context() as patch:
+        patch.setattr(Tables, "mark_done", fails)
+        assert program("POST", "/workouts", body, headers=key).status_code == 500
+    assert program("POST", "/workouts", body, headers=key).status_code == 201
+    done = "SELECT done_at IS NULL FROM choices WHERE user_id = %s AND kind = 'workout'"
+    assert program.app.rows(done, program.person.id) == [(0,)]
+
+
+def test_a_change_that_makes_a_double_says_of_which(program: Program) -> None:
+    first, second = (program("POST", "/workouts", program.run(ago)) for ago in (60, 120))
+    path = second.headers["Location"].removeprefix(API)
+    etag = {"If-Match": second.headers["ETag"]}
+    answer = program("PUT", path, program.run(60), headers=etag)
+    problem(answer, 409)
+    assert answer.headers["Location"] == first.headers["Location"]
+
+
 def test_pages_neither_skip_nor_repeat(program: Program) -> None:
     for n in range(7):
         # Two of them begin in one minute.
@@ -202,6 +245,35 @@ def test_settings_change_only_as_they_were_read(program: Program) -> None:
     problem(program("PUT", "/settings", wanted, headers=etag), 412)
 
 
+def test_settings_that_change_meanwhile_are_not_overwritten(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents, id, now = program.app.site.documents, program.person.id, program.app.clock()
+    read = Documents.preferences_and_time
+
+    def then_a_form_is_sent(self: Documents, user_id: int) -> object:
+        found = read(self, user_id)
+        quiet = Notifications(quiet=QuietHours(time(20), time(7)))
+        documents.set_preferences(id, Preferences(notifications=quiet), now, "notifications")
+        return found
+
+    wanted = program("GET", "/settings").get_json() | {"mood": "firm"}
+    del wanted["time_zone"]
+    monkeypatch.setattr(Documents, "preferences_and_time", then_a_form_is_sent)
+    # The first time, there are no settings yet.
+    problem(program("PUT", "/settings", wanted, headers={"If-Match": "*"}), 412)
+    program.app.clock.pass_by(seconds=1)
+    now = program.app.clock()
+    problem(program("PUT", "/settings", wanted, headers={"If-Match": "*"}), 412)
+    # A form changes what it has, and nothing else.
+    documents.set_preferences(id, Preferences(mood="calm"), now, "mood", "experience")
+    kept = documents.preferences(id)
+    assert (kept.mood, kept.notifications.quiet.starts) == ("calm", time(20))
+    monkeypatch.undo()
+    assert program("PUT", "/settings", wanted, headers={"If-Match": "*"}).status_code == 200
+    assert documents.preferences(id).mood == "firm"
+
+
 def test_a_token_is_for_its_person_and_its_scopes(app: Fitness) -> None:
     writer = Program(app, frozenset({"workouts:write"}))
     reader = Program(app, frozenset({"workouts:read"}), writer.person)
@@ -216,7 +288,8 @@ def test_a_token_is_for_its_person_and_its_scopes(app: Fitness) -> None:
         problem(stranger(method, path, **more), 404)
     problem(stranger("PUT", path, stranger.run(), headers=etag), 404)
     # A cookie is no token, and a token opens no page.
-    problem(writer.person.client.get(f"{API}/streak"), 401)
+    told = problem(writer.person.client.get(f"{API}/streak"), 401)["detail"]
+    assert "Bearer <token>" in told
     shown = {"Authorization": f"Bearer {reader.token}"}
     assert app.visitor().client.get("/history", headers=shown).status_code == 302
 
@@ -302,7 +375,8 @@ def test_the_description_is_of_use_to_others(app: Fitness) -> None:
 
 def test_people_make_tokens_on_their_page(app: Fitness) -> None:
     person = app.person()
-    page = person.post("/apps", name="My watch", scopes="workouts:read", days="30")
+    wanted = {"name": "My watch", "scopes": "workouts:read", "days": "30"}
+    page = person.post("/apps", password=PASSWORD, **wanted)
     token = re.search(r"inspire_[\w-]{43}", page.text)
     assert token, page.text
     assert token[0] not in person.get("/apps").text

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.fitness import PASSWORD, QUOTES, Fitness, Visitor, fitness
 
 from softcart_assets.inspire_app import demo
+from softcart_assets.inspire_app.preferences import Preferences
+from softcart_assets.inspire_app.storage.mysql import Tables
+from softcart_assets.inspire_app.today import _last_heavy, todays_choice
+from softcart_assets.inspire_app.workouts import Workout
 from softcart_assets.lines.inspire.catalogue import CATALOGUE
 from softcart_assets.stack import Stack
 
@@ -42,7 +47,13 @@ def test_every_page_answers(app: Fitness) -> None:
         assert stranger.get(path).status_code == 200, path
     for path in pages:
         assert stranger.get(path).headers["Location"] == "/sign-in"
-    for path in ("/nothing", "/log/chess", "/history/2026-13", "/workouts/none"):
+    for path in (
+        "/nothing",
+        "/log/chess",
+        "/history/2026-13",
+        "/history/0001-01",
+        "/workouts/none",
+    ):
         assert person.get(path).status_code == 404, path
     assert stranger.get("/finish/none").status_code == 410
 
@@ -84,6 +95,7 @@ def test_a_workout_is_logged_and_shown(app: Fitness) -> None:
         ({"distance_km": "-1"}, "negative"),
         ({"distance_km": "1e30"}, "a number"),
         ({"effort": "11"}, "from 1 to 10"),
+        ({"effort": "9" * 5000}, "from 1 to 10"),
         ({"note": "x" * 2001}, "2,000"),
     ],
 )
@@ -144,6 +156,50 @@ def test_no_quote_comes_twice_within_thirty_days(app: Fitness) -> None:
     assert [day - shown[0][1] for _, day in shown[3:]] == [timedelta(days=30)]
 
 
+def test_a_day_without_a_new_quote_is_chosen_once(app: Fitness) -> None:
+    person, day = app.person(), app.clock().date()
+    for quote in range(1, len(QUOTES) + 1):
+        app.rows(
+            "INSERT INTO choices (user_id, local_date, kind, item, propensity, policy, reason, "
+            "shown_at) VALUES (%s, %s, 'quote', %s, 1, 'default', '', NOW())",
+            person.id,
+            day - timedelta(days=quote),
+            quote,
+        )
+    asked: list[int] = []
+
+    def scores(user_id: int) -> dict[Any, Any]:
+        asked.append(user_id)
+        return {}
+
+    with app.site.tables() as tables:
+        for _ in range(2):
+            plan = todays_choice(tables, app.site.documents, scores, person.id, day, app.clock())
+            assert plan.quote is None
+    assert asked == [person.id]
+
+
+def test_a_heavy_proposal_that_was_done_counts_as_heavy(app: Fitness) -> None:
+    person, day = app.person(), app.clock().date()
+    before = day - timedelta(days=1)
+    app.rows(
+        "INSERT INTO choices (user_id, local_date, kind, item, propensity, policy, reason, "
+        "shown_at) VALUES (%s, %s, 'workout', 'run_intervals_40', 1, 'default', '', NOW())",
+        person.id,
+        before,
+    )
+
+    def last_heavy() -> object:
+        with app.site.tables() as tables:
+            return _last_heavy(tables, app.site.documents, person.id, day)
+
+    assert last_heavy() is None
+    app.rows("UPDATE choices SET done_at = NOW() WHERE user_id = %s", person.id)
+    assert last_heavy() == before
+    app.rows("UPDATE choices SET item = 'walk_20' WHERE user_id = %s", person.id)
+    assert last_heavy() is None
+
+
 def test_goals_show_how_far_the_week_has_come(app: Fitness) -> None:
     person = app.person()
     assert person.post("/goals", goal1="many").status_code == 422
@@ -201,8 +257,8 @@ def test_a_consent_is_a_row_that_is_never_given_again(app: Fitness) -> None:
         ("email", "reminder", None, wording),
         ("sms", "quote", None, "Send me a quote for the day by SMS."),
     ]
-    quiet, days = app.site.documents.hours(person.id)
-    assert (f"{quiet.starts:%H:%M}", f"{quiet.ends:%H:%M}", days) == ("22:00", "06:00", {0})
+    kept = app.site.documents.preferences(person.id).notifications
+    assert (kept.quiet.starts, kept.quiet.ends, kept.days) == (time(22), time(6), {0})
     assert person.post(path, form_of="/settings", reminder_at="noon").status_code == 422
 
 
@@ -245,11 +301,25 @@ def test_all_data_can_be_taken_along(app: Fitness) -> None:
     other.log("yoga", 20)
     person.log("run", 30, distance_km="5.25")
     person.post("/goals", goal1="150")
+    wanted = {"name": "My watch", "scopes": "workouts:read", "days": "30"}
+    person.post("/apps", password=PASSWORD, **wanted)
+    app.rows(
+        "INSERT INTO message_events (message_id, event, happened_at) "
+        "SELECT id, 'accepted', created_at FROM messages WHERE address = %s",
+        person.email,
+    )
     found = person.export()
     assert found["account"][0]["email"] == person.email
     assert [each["activity"] for each in found["workouts"]] == ["run"]
     assert found["user_goals"][0]["amount"] == 150
     assert found["sessions"][0]["device"] == "computer"
+    # What came before there was an account, what became of it, and what has access.
+    [message] = found["messages"]
+    assert (message["template"], message["address"]) == ("link", person.email)
+    assert [each["message_id"] for each in found["message_events"]] == [message["id"]]
+    assert [each["name"] for each in found["api_tokens"]] == ["My watch"]
+    assert "digest" not in found["api_tokens"][0]
+    assert "claimed_by" not in message
     text = person.post("/export", form_of="/settings").text
     assert "argon2" not in text
     assert other.email not in text
@@ -282,6 +352,51 @@ def test_a_deleted_account_leaves_no_name(app: Fitness) -> None:
     again = app.person(person.email)
     assert again.id != person.id
     assert "0</span> days in a row" in again.get("/").text
+
+
+def test_a_deletion_takes_nothing_of_somebody_with_a_like_address(app: Fitness) -> None:
+    person, other = app.person("rene@example.com"), app.visitor()
+    other.post("/start", email="rené@example.com")
+    link = app.link("rené@example.com")
+    person.post("/start", email="RENE@example.com")
+    app.link("RENE@example.com")
+    assert "is deleted" in person.post("/delete", password=PASSWORD).text
+    assert other.get(link).status_code == 200
+    address = "SELECT address FROM messages WHERE address LIKE 'ren_@example.com'"
+    assert app.rows(address) == [("rené@example.com",)]
+    emails = app.rows("SELECT email FROM links WHERE email LIKE 'ren_@example.com'")
+    assert emails == [("rené@example.com",)]
+    # However many messages there are, these are found by an index.
+    for table, column in (("links", "email"), ("messages", "address")):
+        assert app.rows(f"SHOW INDEX FROM {table} WHERE column_name = %s", column), table
+
+
+def test_nothing_is_written_beside_a_deletion(
+    app: Fitness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person, tables, documents = app.person(), app.site.tables, app.site.documents
+    day, workout = app.clock().date(), Workout("run", app.clock(), "UTC", timedelta(minutes=9))
+    erase, end_all = Tables.erase, app.site.sessions.end_all
+
+    def while_a_program_writes(self: Tables, user_id: int, now: datetime) -> None:
+        documents.add(user_id, workout, now)
+        documents.set_preferences(user_id, Preferences(), now)
+        erase(self, user_id, now)
+
+    def fails(user_id: int, now: datetime) -> int:
+        raise OSError
+
+    monkeypatch.setattr(Tables, "erase", while_a_program_writes)
+    monkeypatch.setattr(app.site.sessions, "end_all", fails)
+    assert person.post("/delete", password=PASSWORD).status_code == 500
+    # Nothing is half deleted, so the person tries again.
+    monkeypatch.setattr(app.site.sessions, "end_all", end_all)
+    assert "is deleted" in person.post("/delete", password=PASSWORD).text
+    assert [*documents.everything(person.id).values()] == [[], []]
+    # A sender that was about to write a reminder.
+    with tables() as opened:
+        todays_choice(opened, documents, lambda _: {}, person.id, day, app.clock())
+    assert app.rows("SELECT 1 FROM choices WHERE user_id = %s", person.id) == []
 
 
 def test_somebody_of_the_demo_gets_a_password_once(

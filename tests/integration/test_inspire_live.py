@@ -63,7 +63,8 @@ def test_a_workout_shows_while_the_page_is_open(
         monkeypatch.setenv("SOFTCART_STAGING_DATABASE", postgres.database)
         assert "cannot be read" in person.get("/live").text
         documents = MongoConnection.from_env(DOCUMENTS)
-        follower = multiprocessing.get_context("fork").Process(
+        # A process that is forked would have locks of this one's threads.
+        follower = multiprocessing.get_context("spawn").Process(
             target=stream, args=(INSPIRE_DOCS, documents, postgres, lake)
         )
         follower.start()

@@ -12,7 +12,7 @@ import pytest
 from support.fitness import PASSWORD, SECRET, Fitness, Visitor, fitness
 from support.inspire import Plain
 
-from softcart_assets.inspire_app.accounts import NotAccepted, check_password
+from softcart_assets.inspire_app.accounts import NotAccepted, Profile, check_password
 from softcart_assets.inspire_app.links import kept_form
 from softcart_assets.inspire_app.passwords import Argon2
 from softcart_assets.inspire_app.server import make
@@ -85,7 +85,14 @@ def test_a_password_is_taken_as_it_is(app: Fitness) -> None:
 def test_password_fields_let_programs_fill_them_in(app: Fitness) -> None:
     person = app.person()
     person.post("/start", email="somebody@example.com")
-    for path in ("/password", "/delete", "/phone", "/sessions", app.link("somebody@example.com")):
+    for path in (
+        "/password",
+        "/delete",
+        "/phone",
+        "/sessions",
+        "/apps",
+        app.link("somebody@example.com"),
+    ):
         fields = re.findall(r"<input id=\"(?:password|new)\"[^>]*>", person.get(path).text)
         assert fields, path
         for field in fields:
@@ -126,6 +133,16 @@ def test_a_link_is_good_once_and_for_two_hours(app: Fitness) -> None:
     stranger = app.visitor()
     assert stranger.post(path, password=NEW).status_code == 303
     assert stranger.post(path, form_of="/start", password=PASSWORD).status_code == 410
+
+
+def test_two_links_of_a_new_address_at_once_make_one_account(app: Fitness) -> None:
+    person = app.person()
+    # As it is for the second one: when it looked, there was no account.
+    with app.site.tables() as tables, tables.transaction():
+        profile = Profile("Somebody else", "UTC", "Ohio", "US")
+        made = tables.add_user(person.email, person.email, profile, app.clock())
+    assert made == person.id
+    assert app.rows("SELECT full_name FROM users WHERE id = %s", made) == [("Ada L.",)]
 
 
 def test_a_reset_ends_all_sessions(app: Fitness) -> None:
@@ -187,8 +204,12 @@ def test_attempts_are_limited_by_account_and_by_address(app: Fitness) -> None:
     # The right password does not help meanwhile, nor does another way of writing the address.
     assert visitor.post("/sign-in", email=person.email, password=PASSWORD).status_code == 429
     assert attempt(f" {person.email.upper()}").status_code == 429
-    # Who is signed in stays so: nobody can lock somebody else out.
+    # Who is signed in stays so, and the link by mail is a way in.
     assert is_in(person)
+    person.post("/start", email=person.email)
+    stranger = app.visitor()
+    assert stranger.post(app.link(person.email), password=NEW).status_code == 303
+    assert is_in(stranger)
     app.site.limits._limiter.storage.reset()
     codes = [attempt(f"{n}@example.com").status_code for n in range(21)]
     assert codes == [401] * 20 + [429]
@@ -243,12 +264,57 @@ def test_signing_out_ends_the_session_for_good(app: Fitness) -> None:
     assert app.site.sessions.everything(person.id) == {}
 
 
+def test_a_stolen_session_makes_no_token_and_a_reset_ends_all(app: Fitness) -> None:
+    person = app.person()
+    wanted = {"name": "My watch", "scopes": "workouts:read", "days": "365"}
+    for wrong in ({}, {"password": "wrong" * 3}):
+        answer = person.post("/apps", **wanted, **wrong)
+        assert (answer.status_code, "inspire_" in answer.text) == (422, False)
+    made = re.search(r"inspire_[\w-]{43}", person.post("/apps", password=PASSWORD, **wanted).text)
+    assert made
+    shown = {"Authorization": f"Bearer {made[0]}"}
+    assert person.get("/api/v1/streak", headers=shown).status_code == 200
+    stranger = app.visitor()
+    stranger.post("/start", email=person.email)
+    assert stranger.post(app.link(person.email), password=NEW).status_code == 303
+    assert person.get("/api/v1/streak", headers=shown).status_code == 401
+
+
 def test_signing_out_everywhere(app: Fitness) -> None:
     person = app.person()
     others = [sign_in(app, person.email) for _ in range(2)]
     bystander = app.person()
     others[0].post("/sign-out-everywhere", form_of="/settings")
     assert [is_in(each) for each in (person, *others, bystander)] == [False] * 3 + [True]
+
+
+def test_a_session_that_the_index_does_not_show_yet_ends_with_the_others(
+    app: Fitness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = app.person()
+    thief = sign_in(app, person.email)
+    app.clock.pass_by(seconds=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(app.site.sessions, "_of", lambda user_id: [])
+        person.post("/sign-out-everywhere", form_of="/settings")
+    assert not is_in(thief)
+    thief = sign_in(app, person.email)
+    assert is_in(thief)
+    app.clock.pass_by(seconds=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(app.site.sessions, "_of", lambda user_id: [])
+        assert sign_out_everywhere(app.site, person.email) == 0
+    assert not is_in(thief)
+
+
+def test_only_pages_need_the_session(app: Fitness, monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_away(id: str) -> None:
+        raise OSError
+
+    person = app.person()
+    monkeypatch.setattr(app.site.sessions, "get", is_away)
+    paths = ("/settings", "/unsubscribe/a/b", "/api/v1/streak", "/s/inspire.css")
+    assert [person.get(path).status_code for path in paths] == [500, 404, 401, 200]
 
 
 def test_those_who_run_it_can_end_sessions(app: Fitness) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -14,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.inspire import GOOD, NOW, Memory, Plain
 
+from softcart_assets.connections import DynamoConnection, PostgresConnection
+from softcart_assets.inspire_app import site
 from softcart_assets.inspire_app.accounts import (
     LINK_IS_GOOD_FOR,
     NotAccepted,
@@ -29,6 +33,9 @@ from softcart_assets.inspire_app.links import Use, kept_form
 from softcart_assets.inspire_app.pages import forms
 from softcart_assets.inspire_app.pictures import bars, calendar
 from softcart_assets.inspire_app.sessions import IDLE, LONGEST, Session, start
+from softcart_assets.inspire_app.settings import Settings
+from softcart_assets.inspire_app.site import PublishedScores
+from softcart_assets.inspire_app.storage.dynamo import Sessions
 from softcart_assets.inspire_app.workouts import Set, Workout
 
 ADA = Profile("Ada", "Europe/Berlin", "Berlin", "DE", date(1990, 1, 1))
@@ -90,6 +97,7 @@ def test_a_link_for_something_else_is_of_no_use(store: Memory) -> None:
 def test_a_new_password_replaces_the_old_one(store: Memory) -> None:
     store.send("second", "ADA@example.com", Use.RESET)
     assert finish(store, Plain(), "second", "another password", None, NOW) == 1
+    assert "end_tokens" in store.calls
     assert sign_in(store, Plain(), "ada@example.com", GOOD) is None
     assert sign_in(store, Plain(), "ada@example.com", "another password") == 1
 
@@ -180,6 +188,60 @@ def test_a_session_is_written_once_a_minute() -> None:
     _, session = start(1, NOW)
     assert session.seen(NOW + timedelta(seconds=59)) is None
     assert isinstance(session.seen(NOW + timedelta(minutes=1)), Session)
+
+
+def test_counted_pages_take_no_more_memory_with_every_session() -> None:
+    # Nothing is sent there: these pages are counted only.
+    sessions = Sessions(DynamoConnection("TEST", "eu-west-1", "http://127.0.0.1:1", "a", "b"))
+    for number in range(12_000):
+        _, session = start(number, NOW)
+        sessions.viewed(session, None)
+    assert len(sessions._views) == 10_000
+    assert session.id in sessions._views
+
+
+def test_a_page_does_not_wait_for_sessions_as_a_load_does() -> None:
+    connection = DynamoConnection("TEST", "eu-west-1", "http://127.0.0.1:1", "a", "b")
+    page, load = Sessions(connection)._client.meta.config, connection.client().meta.config
+    assert page.connect_timeout + page.read_timeout < 5 < load.read_timeout
+    assert page.retries == {"mode": "standard", "total_max_attempts": 2}
+
+
+def test_the_servers_secret_is_whole_as_soon_as_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOFTCART_HOME", str(tmp_path))
+    monkeypatch.delenv("SOFTCART_INSPIRE_APP_SECRET", raising=False)
+    made: list[bytes] = []
+
+    def while_another_begins(size: int) -> str:
+        monkeypatch.undo()
+        monkeypatch.setenv("SOFTCART_HOME", str(tmp_path))
+        made.append(Settings.from_env().secret)
+        return "x" * 64
+
+    monkeypatch.setattr(secrets, "token_urlsafe", while_another_begins)
+    assert [Settings.from_env().secret, Settings.from_env().secret] == made * 2
+    [file] = tmp_path.iterdir()
+    assert file.stat().st_mode & 0o077 == 0
+
+
+def test_production_that_does_not_answer_is_not_asked_by_every_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scores, asked = PublishedScores(), 0
+    away = PostgresConnection("TEST", "127.0.0.1", 1, "a", "b", "c")
+    connect = PostgresConnection.connect
+
+    def counted(self: PostgresConnection, **options: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        assert options["connect_timeout"] <= 2
+        return connect(self, **options)
+
+    monkeypatch.setattr(PostgresConnection, "connect", counted)
+    monkeypatch.setattr(site, "production", lambda: away)
+    assert [scores(1), scores(2), asked] == [{}, {}, 1]
 
 
 RUN = Workout(

@@ -202,10 +202,20 @@ def test_compressed_files(make: Callable[[], bytes]) -> None:
 
 
 def test_a_small_file_that_unpacks_to_a_huge_one() -> None:
-    bomb = gzip.compress(bytes(200_000_000), 9)
+    bomb = gzip.compress(bytes(41_000_000), 9)
     assert len(bomb) < 1_000_000
     with pytest.raises(NotReadable, match="Unpacked"):
         read(bomb, ZONE, NOW)
+
+
+def test_a_time_that_is_none_in_utc_damages_its_workout_only() -> None:
+    begun = lap(START.isoformat(), 600, 2000)
+    good = activity("Running", START.isoformat(), begun)
+    bad = activity("Running", "0001-01-01T00:00:00+14:00", begun)
+    found = read(tcx(bad, good), ZONE, NOW)
+    assert (len(found.workouts), found.problems) == (1, ["Workout 1: It is damaged."])
+    with pytest.raises(NotReadable):
+        read(tcx(bad), ZONE, NOW)
 
 
 LAUGHS = (

@@ -1,4 +1,6 @@
-"""The table of security items names tests that are there."""
+"""The table of security items names tests that are there. Whether it has all items of the standard,
+people have to see.
+"""
 
 from __future__ import annotations
 

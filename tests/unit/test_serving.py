@@ -24,6 +24,7 @@ from softcart_assets.serving.telecom import DESK
 from softcart_assets.serving.telecom.standard import USAGE
 from softcart_assets.serving.tokens import SCOPES, Token
 from softcart_assets.stack.server import StackError
+from softcart_assets.web import limits
 from softcart_assets.web.gunicorn import Masked
 from softcart_assets.web.limits import Limits, SharedMemory
 from softcart_assets.web.live import OpenPages
@@ -122,6 +123,30 @@ def test_processes_count_together() -> None:
     assert storage.get_expiry("short") > time.time() + 50
 
 
+def test_counters_are_right_and_found_at_once_however_many_there_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    storage = SharedMemory()
+    for number in range(10_000):
+        storage.incr(f"key {number}", 600)
+    assert {storage.get(f"key {number}") for number in range(10_000)} == {1}
+    read: list[int] = []
+
+    class Counting:
+        size, pack_into = limits._SLOT.size, limits._SLOT.pack_into
+
+        def unpack_from(self, memory: Any, place: int) -> Any:
+            read.append(place)
+            return slot.unpack_from(memory, place)
+
+    slot = limits._SLOT
+    monkeypatch.setattr(limits, "_SLOT", Counting())
+    # All of it is taken once, and stays so after the windows have ended.
+    storage._memory[:] = slot.pack(b"12345678", 1.0, 1) * limits._SLOTS
+    assert [storage.incr("new", 600), storage.incr("new", 600), storage.get("new")] == [1, 2, 2]
+    assert len(read) < 50
+
+
 def test_a_process_that_is_killed_gives_the_lock_back() -> None:
     storage, fork = SharedMemory(), multiprocessing.get_context("fork")
     holds = fork.Event()
@@ -146,7 +171,7 @@ def test_the_screen_needs_a_login_and_its_own_forms(app: Any, token: str) -> Non
     # Without the form's own value, a form of another page may have sent it. Or the server was
     # started anew since.
     refused = client.post("/login", data={"token": token})
-    assert (refused.status_code, "Log in again" in refused.text) == (400, True)
+    assert (refused.status_code, "Load it again" in refused.text) == (400, True)
     page = client.get("/login")
     value = form_value(page.text)
     wrong = client.post("/login", data={"token": "x", "csrf_token": value})

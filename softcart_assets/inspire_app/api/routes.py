@@ -150,7 +150,7 @@ def _count(site: Site, key: str, per_minute: int) -> None:
     if seconds := site.limits.hit(key, per_minute):
         raise refuse(
             429,
-            f"There may be {per_minute} of these a minute.",
+            f"At most {per_minute} requests a minute. Try again after `Retry-After` seconds.",
             headers={"Retry-After": str(seconds)},
         )
 
@@ -204,13 +204,13 @@ class _Views:
         """
         workout = self._workout(asked)
         try:
-            log, is_new = self._logs.add(workout, self._site.clock(), sent.get("key"))
+            log = self._logs.add(workout, self._site.clock(), sent.get("key"))
         except UsedKey:
             raise refuse(422, "This Idempotency-Key was used for another workout.") from None
         except Exists as there:
             raise _exists(there) from None
-        if is_new:
-            note_done(self._site, self._me, [workout])
+        # At each attempt: one before may have failed here.
+        note_done(self._site, self._me, [workout])
         response = _versioned(_shown(log), log.etag, 201)
         response.headers["Location"] = f"/api/v1/workouts/{log.id}"
         return response
@@ -318,10 +318,10 @@ class _Views:
         Consents to messages are given by the person, on the page.
         """
         site, me = self._site, self._me
-        before = site.documents.preferences(me.id)
+        before, at = site.documents.preferences_and_time(me.id)
         _match(_etag(before))
         told = asked["notifications"]
-        site.documents.set_preferences(
+        is_changed = site.documents.change_preferences(
             me.id,
             replace(
                 before,
@@ -338,7 +338,10 @@ class _Views:
                 ),
             ),
             site.clock(),
+            at,
         )
+        if not is_changed:
+            raise refuse(412, _TOLD[412])
         return self._settings()
 
     def _settings(self) -> Response:

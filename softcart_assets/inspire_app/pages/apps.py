@@ -8,6 +8,7 @@ from typing import Any, Final
 from flask import g, redirect, request, url_for
 
 from softcart_assets.inspire_app import tokens
+from softcart_assets.inspire_app.accounts import NotAccepted
 from softcart_assets.inspire_app.pages.base import Base, page, signed_in
 from softcart_assets.inspire_app.storage.tokens import Tokens
 
@@ -36,6 +37,11 @@ class Apps(Base):
                 errors = tokens.problems(name, scopes)
                 if len(kept.every(g.me.id, self.now)) >= tokens.MOST:
                     errors["name"] = "You have many tokens. End one that you do not use."
+                try:
+                    # A token outlasts the session that makes it.
+                    self.check_password()
+                except NotAccepted as error:
+                    errors |= error.errors
                 if not errors:
                     made = tokens.new_token()
                     ends = self.now + timedelta(days=int(days) if days in _DAYS else 90)

@@ -13,6 +13,7 @@ from flask import g, redirect, render_template, request, url_for
 from flask import session as browser
 from werkzeug.wrappers import Response
 
+from softcart_assets.inspire_app.accounts import check_own_password
 from softcart_assets.inspire_app.links import kept_form
 from softcart_assets.inspire_app.sessions import start
 from softcart_assets.inspire_app.site import Site
@@ -43,8 +44,11 @@ class Base:
     def begin(self) -> None:
         """Find out who asks."""
         g.me = g.session = None
+        # What programs call and links to unsubscribe need no session, and work without DynamoDB.
+        if request.blueprint not in (None, "pages") or request.endpoint == "pages.static":
+            return
         secret = browser.get(_SECRET)
-        if not secret or request.endpoint == "pages.static":
+        if not secret:
             return
         now = self.site.clock()
         session = self.site.sessions.get(kept_form(secret))
@@ -53,8 +57,8 @@ class Base:
             return
         with self.site.tables() as tables:
             person = tables.person(session.user_id)
-        # A session from before the password changed is over, even if it could not be found then.
-        if person and session.started_at >= person.password_changed_at.replace(microsecond=0):
+        # One from before a new password or a sign-out everywhere may not have been found then.
+        if person and session.started_at >= person.sessions_since.replace(microsecond=0):
             g.me, g.session = person, session
             self.site.sessions.viewed(session, session.seen(now))
 
@@ -85,6 +89,14 @@ class Base:
         if seconds:
             told = "That was too often. Wait a minute and try again."
             raise refuse(429, told, headers={"Retry-After": str(seconds)})
+
+    def check_password(self) -> None:
+        """Raises `NotAccepted` if the form has not the password of whoever asks."""
+        self.limit(f"password {g.me.id}", 5, by_address=False)
+        with self.site.tables() as tables:
+            check_own_password(
+                tables, self.site.passwords, g.me.id, request.form.get("password", "")
+            )
 
     @property
     def now(self) -> datetime:

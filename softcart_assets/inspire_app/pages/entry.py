@@ -88,7 +88,7 @@ class Entry(Base):
     @signed_in
     def sign_out_everywhere(self) -> Any:
         """End all sessions, on all devices."""
-        self.site.sessions.end_all(g.me.id, self.now)
+        self.site.end_sessions(g.me.id)
         return self.sign_out()
 
 

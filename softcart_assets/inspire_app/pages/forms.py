@@ -82,7 +82,8 @@ def read(
         started,
         zone.key,
         timedelta(minutes=float(60 * hours + minutes)),
-        effort=int(effort) if effort.isascii() and effort.isdecimal() else None,
+        # Three digits are too many already.
+        effort=int(effort[:3]) if effort.isascii() and effort.isdecimal() else None,
         note=form.get("note", "").strip(),
         details=details,
     )

@@ -11,7 +11,7 @@ import simplejson
 from bson.decimal128 import Decimal128
 from flask import Response, flash, g, redirect, request, url_for
 
-from softcart_assets.inspire_app.accounts import NotAccepted, check_own_password, check_profile
+from softcart_assets.inspire_app.accounts import NotAccepted, check_profile
 from softcart_assets.inspire_app.hours import QuietHours
 from softcart_assets.inspire_app.outbox import Channel, Purpose
 from softcart_assets.inspire_app.pages.base import Base, page, signed_in
@@ -84,7 +84,8 @@ class Own(Base):
             equipment=frozenset(form.getlist("equipment")) & frozenset(EQUIPMENT),
             rest_days=_days("rest_days"),
         )
-        self.site.documents.set_preferences(g.me.id, likes, self.now)
+        names = "experience", "mood", "equipment", "rest_days"
+        self.site.documents.set_preferences(g.me.id, likes, self.now, *names)
         return self._kept()
 
     @signed_in
@@ -109,7 +110,7 @@ class Own(Base):
         with self.site.tables() as tables, tables.transaction():
             tables.set_consents(g.me.id, wanted, self.now)
         likes = replace(self.site.documents.preferences(g.me.id), notifications=told)
-        self.site.documents.set_preferences(g.me.id, likes, self.now)
+        self.site.documents.set_preferences(g.me.id, likes, self.now, "notifications")
         return self._kept()
 
     def _kept(self) -> Any:
@@ -144,20 +145,18 @@ class Own(Base):
         """Delete an account, after its password was given once more."""
         if request.method == "GET":
             return page("delete.html")
-        self.limit(f"delete {g.me.id}", 5, by_address=False)
         me = g.me
         try:
-            with self.site.tables() as tables:
-                check_own_password(
-                    tables, self.site.passwords, me.id, request.form.get("password", "")
-                )
+            self.check_password()
         except NotAccepted as error:
             return page("delete.html", error.errors)
-        # In this order, so that it can be tried again after a failure: the account comes last.
+        # If something fails before the account is gone, whoever signs in can try again.
+        self.site.sessions.end_all(me.id, self.now)
         self.site.documents.erase(me.id)
         with self.site.tables() as tables, tables.transaction():
             tables.erase(me.id, self.now)
-        self.site.sessions.end_all(me.id, self.now)
+        # Another device or a program may have written something before that.
+        self.site.documents.erase(me.id)
         self.end_session()
         g.me = None
         return page("deleted.html")

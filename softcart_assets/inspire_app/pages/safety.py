@@ -10,7 +10,6 @@ from flask import flash, g, redirect, request, url_for
 from softcart_assets.inspire_app.accounts import (
     NotAccepted,
     change_password,
-    check_own_password,
     confirmation,
 )
 from softcart_assets.inspire_app.pages.base import Base, page, signed_in, zone_of
@@ -22,14 +21,6 @@ _TEXTS_A_DAY: Final = 3
 
 class Safety(Base):
     """See the top of this module."""
-
-    def _check(self) -> None:
-        """Raises `NotAccepted` if the form has not the password of whoever asks."""
-        self.limit(f"password {g.me.id}", 5, by_address=False)
-        with self.site.tables() as tables:
-            check_own_password(
-                tables, self.site.passwords, g.me.id, request.form.get("password", "")
-            )
 
     @signed_in
     def password(self) -> Any:
@@ -64,7 +55,7 @@ class Safety(Base):
         text = request.form.get("phone", "").strip()
         number = phone_number(text) if text else None
         try:
-            self._check()
+            self.check_password()
             if text and number is None:
                 raise NotAccepted({"phone": "Write it with +, such as +44 7700 900123."})
         except NotAccepted as error:
@@ -88,7 +79,7 @@ class Safety(Base):
         errors: dict[str, str] = {}
         if request.method == "POST":
             try:
-                self._check()
+                self.check_password()
             except NotAccepted as error:
                 errors = error.errors
             else:

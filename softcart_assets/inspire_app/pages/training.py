@@ -140,6 +140,9 @@ class Training(Base):
             first = date.fromisoformat(f"{month}-01") if month else day.replace(day=1)
         except ValueError:
             abort(404)
+        # Before it, nobody has logged anything, and before the year 1 there is no month.
+        if first.year < 1970:
+            abort(404)
         since = min(first, weeks.monday(day) - (_WEEKS - 1) * weeks.WEEK)
         found = self.site.documents.since(g.me.id, since)
         made = [each.workout for each in found]

@@ -15,7 +15,6 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from softcart_assets.connections import MongoConnection
-from softcart_assets.inspire_app.hours import QuietHours
 from softcart_assets.inspire_app.preferences import Preferences, preferences
 from softcart_assets.inspire_app.workouts import Origin, Set, Workout
 
@@ -136,15 +135,45 @@ class Documents:
         """Somebody's preferences."""
         return preferences(self._preferences.find_one({"_id": user_id}))
 
-    def set_preferences(self, user_id: int, wanted: Preferences, now: datetime) -> None:
-        """Keep somebody's preferences."""
-        document = wanted.document() | {"updated_at": now.astimezone(UTC)}
-        self._preferences.replace_one({"_id": Int64(user_id)}, document, upsert=True)
+    def preferences_and_time(self, user_id: int) -> tuple[Preferences, datetime | None]:
+        """Somebody's preferences, and when they were changed last, for `change_preferences`."""
+        found = self._preferences.find_one({"_id": user_id})
+        return preferences(found), found["updated_at"] if found else None
 
-    def hours(self, user_id: int) -> tuple[QuietHours, frozenset[int]]:
-        """When somebody may be written to: quiet hours and weekdays."""
-        told = self.preferences(user_id).notifications
-        return told.quiet, told.days
+    def set_preferences(
+        self, user_id: int, wanted: Preferences, now: datetime, *names: str
+    ) -> None:
+        """Keep somebody's preferences. `names`: only these fields, as other forms may change
+        others at this moment. Without names, all of them.
+        """
+        document = wanted.document()
+        changed = {name: document.pop(name) for name in names or [*document]}
+        self._preferences.update_one(
+            {"_id": Int64(user_id)},
+            {
+                "$set": changed | {"updated_at": now.astimezone(UTC)},
+                **({"$setOnInsert": document} if document else {}),
+            },
+            upsert=True,
+        )
+
+    def change_preferences(
+        self, user_id: int, wanted: Preferences, now: datetime, before: datetime | None
+    ) -> bool:
+        """Keep all of somebody's preferences. False: they have changed since `before`. None: there
+        were none.
+        """
+        id, at = Int64(user_id), milliseconds(now)
+        if before is None:
+            try:
+                self._preferences.insert_one({"_id": id, **wanted.document(), "updated_at": at})
+            except DuplicateKeyError:
+                return False
+            return True
+        # Another time at each change, however fast they come.
+        document = wanted.document() | {"updated_at": max(at, before + timedelta(milliseconds=1))}
+        done = self._preferences.update_one({"_id": id, "updated_at": before}, {"$set": document})
+        return done.matched_count > 0
 
     def everything(self, user_id: int) -> dict[str, list[Mapping[str, Any]]]:
         """All documents about somebody, for themselves."""
@@ -157,6 +186,12 @@ class Documents:
         """Delete all documents about somebody."""
         self._workouts.delete_many({"user_id": user_id})
         self._preferences.delete_one({"_id": user_id})
+
+
+def milliseconds(moment: datetime) -> datetime:
+    """A time as MongoDB keeps it."""
+    moment = moment.astimezone(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def _document(workout: Workout) -> dict[str, Any]:
@@ -175,7 +210,8 @@ def _document(workout: Workout) -> dict[str, Any]:
         ]
     return {
         "activity": workout.activity,
-        "started_at": workout.started_at.astimezone(UTC),
+        # An attempt that comes later is compared with what is kept.
+        "started_at": milliseconds(workout.started_at),
         "time_zone": workout.time_zone,
         "local_date": workout.local_date.isoformat(),
         "duration_seconds": round(workout.duration.total_seconds()),

@@ -16,12 +16,18 @@ from softcart_assets.inspire_app.sessions import Session
 BY_USER: Final = "by_user"
 """The index by which all sessions of somebody are found."""
 
+_ANSWER_SECONDS: Final = 2.0
+"""A page waits no longer for an attempt: others need its thread."""
+
+_MOST_COUNTED: Final = 10_000
+"""So many sessions have pages that are not written yet."""
+
 
 class Sessions:
     """The table, for all threads of a process."""
 
     def __init__(self, connection: DynamoConnection) -> None:
-        self._client = connection.client()
+        self._client = connection.client(answer_seconds=_ANSWER_SECONDS)
         self._table = f"{connection.table_prefix}sessions"
         self._views: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -38,7 +44,7 @@ class Sessions:
         times = (_time(found[name]) for name in ("started_at", "seen_at", "expires_at"))
         return Session(id, int(found["user_id"]["N"]), *times)
 
-    def put(self, session: Session, *, device: str, time_zone: str, how: str = "password") -> None:
+    def put(self, session: Session, *, device: str, time_zone: str) -> None:
         """Write a new session."""
         self._client.put_item(
             TableName=self._table,
@@ -51,7 +57,7 @@ class Sessions:
                 "time_zone": {"S": time_zone},
                 "page_views": {"N": "0"},
                 "workouts_logged": {"N": "0"},
-                "how": {"S": how},
+                "how": {"S": "password"},
             },
         )
 
@@ -59,11 +65,15 @@ class Sessions:
         """Count a page. `seen`: the session after it, if it has to be written.
 
         Most pages cost no write: they are counted here until then. What a process counts and does
-        not write before it ends is lost, up to a minute of one session.
+        not write is lost, up to a minute of one session: it ends, or the session does, or very many
+        others came since.
         """
         with self._lock:
             self._views[session.id] += 1
             if seen is None:
+                if len(self._views) > _MOST_COUNTED:
+                    # A session that goes on elsewhere, or is over.
+                    del self._views[next(iter(self._views))]
                 return
             views = self._views.pop(session.id)
         times = _times(seen)
@@ -85,12 +95,15 @@ class Sessions:
 
     def replace(self, id: str) -> None:
         """Delete a session: another one takes its place."""
+        with self._lock:
+            self._views.pop(id, None)
         self._client.delete_item(TableName=self._table, Key={"session_id": {"S": id}})
 
     def end_all(self, user_id: int, now: datetime) -> int:
-        """Sign out everywhere. Returns how many sessions there were."""
+        """End all sessions of somebody that the index shows. It may lag behind, so whoever reads a
+        session compares its beginning, too. Returns how many there were.
+        """
         ended = 0
-        # The index may lag behind. What it shows after a session was ended is looked for again.
         for id in self._of(user_id):
             self.sign_out(id, now)
             ended += 1

@@ -22,6 +22,7 @@ from softcart_assets.inspire_app.storage.documents import (
     Documents,
     _document,
     _workout,
+    milliseconds,
 )
 from softcart_assets.inspire_app.workouts import Workout
 
@@ -93,22 +94,21 @@ class Logs:
         more = _cursor(found[limit - 1]) if len(found) > limit else None
         return [_log(each) for each in found[:limit]], more
 
-    def add(self, workout: Workout, now: datetime, key: str | None = None) -> tuple[Log, bool]:
-        """Keep a workout. Returns it, and whether it is new.
+    def add(self, workout: Workout, now: datetime, key: str | None = None) -> Log:
+        """Keep a workout, once however often it is sent.
 
         `key`: the same for all attempts of one request. Raises `Exists` and `UsedKey`.
         """
-        at = _milliseconds(now)
+        at = milliseconds(now)
         # The key makes the id. So an attempt finds what the one before has written.
         id = str(uuid5(NAMESPACE_URL, f"inspire:{self._user_id}:{key}") if key else uuid4())
         head = {"_id": id, "user_id": Int64(self._user_id)}
+        document = head | _document(workout) | {"created_at": at, "updated_at": at}
         try:
-            self._collection.insert_one(
-                head | _document(workout) | {"created_at": at, "updated_at": at}
-            )
+            self._collection.insert_one(document)
         except DuplicateKeyError:
-            return self._there(id, workout), False
-        return Log(id, workout, at), True
+            return self._there(id, workout)
+        return _log(document)
 
     def _there(self, id: str, workout: Workout) -> Log:
         before = self.get(id)
@@ -116,15 +116,18 @@ class Logs:
             if _content(before.workout) != _content(workout):
                 raise UsedKey
             return before
+        raise self._exists(id, workout)
+
+    def _exists(self, id: str, workout: Workout) -> Exists:
         found = self._collection.find_one(
             {"user_id": self._user_id, "fingerprint": workout.fingerprint}, {"_id": 1}
         )
         # Somebody may have deleted it at this moment.
-        raise Exists(found["_id"] if found else id)
+        return Exists(found["_id"] if found else id)
 
     def change(self, log: Log, workout: Workout, now: datetime) -> Log | None:
         """Write another state of a workout. None: it is not `log` any more. Raises `Exists`."""
-        at = max(_milliseconds(now), log.updated_at + _TICK)
+        at = max(milliseconds(now), log.updated_at + _TICK)
         changed = replace(workout, origin=log.workout.origin)
         document = _document(changed)
         if log.workout.fingerprint == changed.fingerprint:
@@ -140,7 +143,7 @@ class Logs:
                 return_document=ReturnDocument.AFTER,
             )
         except DuplicateKeyError:
-            raise Exists(log.id) from None
+            raise self._exists(log.id, changed) from None
         return _log(found) if found else None
 
     def remove(self, log: Log) -> bool:
@@ -155,11 +158,6 @@ def _log(document: Mapping[str, Any]) -> Log:
 
 def _content(workout: Workout) -> dict[str, Any]:
     return {**_document(workout), "origin": ""}
-
-
-def _milliseconds(moment: datetime) -> datetime:
-    moment = moment.astimezone(UTC)
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def _cursor(document: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from softcart_assets.connections import MySQLConnection
 from softcart_assets.inspire_app.accounts import Link, Profile
 from softcart_assets.inspire_app.links import Use
 from softcart_assets.inspire_app.outbox import Channel, Message, Purpose
+from softcart_assets.inspire_app.people import email_key
 from softcart_assets.inspire_app.storage.outbox import add_message
 from softcart_assets.inspire_app.storage.rows import Database, naive
 
@@ -29,7 +30,7 @@ Consent = tuple[Channel, Purpose]
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody with an account."""
+    """Somebody with an account. `sessions_since`: sessions from before are over."""
 
     id: int
     email: str
@@ -41,7 +42,7 @@ class Person:
     time_zone: str
     phone_confirmed_at: datetime | None
     created_at: datetime
-    password_changed_at: datetime
+    sessions_since: datetime
 
 
 @dataclass(frozen=True)
@@ -119,12 +120,15 @@ class Tables(Database):
         return row["password_hash"] if row else None
 
     def add_user(self, email: str, key: str, profile: Profile, now: datetime) -> int:
-        """Make an account with a confirmed address. Returns its id."""
+        """Make an account with a confirmed address. Returns its id, or that of the one which was
+        made by another link at this moment.
+        """
         with self._connection.cursor() as cursor:
             cursor.execute(
                 "INSERT INTO users (email, email_key, full_name, birth_date, region, "
                 "country_code, time_zone, email_confirmed_at, created_at) "
-                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) "
+                "ON DUPLICATE KEY UPDATE id = LAST_INSERT_ID(id)",
                 (
                     email,
                     key,
@@ -148,12 +152,26 @@ class Tables(Database):
             (user_id, kept, naive(now)),
         )
 
+    def end_sessions(self, user_id: int, now: datetime) -> None:
+        """Sessions that began before now are over, also those that nothing has found yet."""
+        self._execute(
+            "UPDATE credentials SET signed_out_at = %s WHERE user_id = %s", (naive(now), user_id)
+        )
+
+    def end_tokens(self, user_id: int, now: datetime) -> None:
+        """End all tokens by which programs act for somebody."""
+        self._execute(
+            "UPDATE api_tokens SET revoked_at = %s WHERE user_id = %s AND revoked_at IS NULL",
+            (naive(now), user_id),
+        )
+
     def person(self, user_id: int) -> Person | None:
         """Somebody's account. None: it is deleted."""
         row = self._row(
             "SELECT id, email, full_name, phone, birth_date, region, country_code, time_zone, "
-            "phone_confirmed_at, created_at, changed_at AS password_changed_at FROM users "
-            "JOIN credentials ON user_id = id WHERE id = %s AND state = 'active'",
+            "phone_confirmed_at, created_at, "
+            "GREATEST(changed_at, COALESCE(signed_out_at, changed_at)) AS sessions_since "
+            "FROM users JOIN credentials ON user_id = id WHERE id = %s AND state = 'active'",
             (user_id,),
         )
         return Person(**row) if row else None
@@ -271,12 +289,14 @@ class Tables(Database):
         reason: str,
         now: datetime,
     ) -> None:
-        """Keep a choice, unless there is one already."""
+        """Keep a choice, unless there is one already or the account is deleted."""
         self._execute(
+            # A sender may ask for the day of somebody who deletes the account at this moment.
             "INSERT INTO choices (user_id, local_date, kind, item, propensity, policy, reason, "
-            "shown_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON DUPLICATE KEY UPDATE id = id",
+            "shown_at) SELECT id, %s, %s, %s, %s, %s, %s, %s FROM users "
+            "WHERE id = %s AND state = 'active' LOCK IN SHARE MODE "
+            "ON DUPLICATE KEY UPDATE choices.id = choices.id",
             (
-                user_id,
                 day,
                 kind,
                 item,
@@ -285,6 +305,7 @@ class Tables(Database):
                 policy,
                 reason,
                 naive(now),
+                user_id,
             ),
         )
 
@@ -362,13 +383,42 @@ class Tables(Database):
             "id, email, full_name, phone, birth_date, region, country_code, time_zone, "
             "email_confirmed_at, phone_confirmed_at, created_at, updated_at"
         )
+        message = (
+            "id, address, channel, purpose, template, parameters, state, reason, attempts, due_at, "
+            "expires_at, sent_at, created_at, updated_at"
+        )
+        token = "id, name, scopes, created_at, expires_at, revoked_at"
+        of_user = "WHERE user_id = %s"
+        people = self._rows(f"SELECT {account} FROM users WHERE id = %s", (user_id,))
+        messages = self._rows(f"SELECT {message} FROM messages {of_user}", (user_id,))
+        for each in people:
+            # Those of links are to the address, and the first came before there was an account.
+            messages += self._of_address("messages", message, "address", each["email"])
+        events = self._rows(
+            "SELECT * FROM message_events WHERE message_id IN %s",
+            ([0, *(each["id"] for each in messages)],),
+        )
         return {
-            "account": self._rows(f"SELECT {account} FROM users WHERE id = %s", (user_id,)),
+            "account": people,
             **{
-                table: self._rows(f"SELECT * FROM {table} WHERE user_id = %s", (user_id,))
-                for table in ("consents", "user_goals", "choices", "club_members", "messages")
+                table: self._rows(f"SELECT * FROM {table} {of_user}", (user_id,))
+                for table in ("consents", "user_goals", "choices", "club_members")
             },
+            "messages": messages,
+            "message_events": events,
+            "api_tokens": self._rows(f"SELECT {token} FROM api_tokens {of_user}", (user_id,)),
         }
+
+    def _of_address(
+        self, table: str, columns: str, column: str, email: str
+    ) -> list[dict[str, Any]]:
+        """The rows of an address, however it was typed. `column`: has it, and is one of `columns`.
+
+        The database compares without case and accents.
+        """
+        key = email_key(email)
+        rows = self._rows(f"SELECT {columns} FROM {table} WHERE {column} IN (%s, %s)", (email, key))
+        return [row for row in rows if email_key(row[column]) == key]
 
     def erase(self, user_id: int, now: datetime) -> None:
         """Delete an account: what says who somebody is goes, and so do their goals and choices.
@@ -376,7 +426,7 @@ class Tables(Database):
         Rows of messages and consents stay without addresses and texts, as a proof of what was sent
         and allowed. Nothing more is sent.
         """
-        row = self._row("SELECT email, email_key FROM users WHERE id = %s FOR UPDATE", (user_id,))
+        row = self._row("SELECT email FROM users WHERE id = %s FOR UPDATE", (user_id,))
         if row is None:
             return
         self.set_consents(user_id, {}, now)
@@ -394,9 +444,10 @@ class Tables(Database):
             "DELETE FROM choices WHERE user_id = %s",
         ):
             self._execute(statement, (user_id,))
-        self._execute("DELETE FROM links WHERE email = %s", (row["email"],))
         # Those of links have the address itself. Without them, it can be used again at once.
-        self._execute("DELETE FROM messages WHERE address = %s", (row["email"],))
+        for table, key, column in (("links", "digest", "email"), ("messages", "id", "address")):
+            for each in self._of_address(table, f"{key}, {column}", column, row["email"]):
+                self._execute(f"DELETE FROM {table} WHERE {key} = %s", (each[key],))
 
 
 class Pool:
