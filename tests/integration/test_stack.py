@@ -299,7 +299,7 @@ def test_two_commands_at_once_start_each_server_once(own: Stack) -> None:
     own.down()
     commands = [subprocess.Popen([*SOFTCART, "up"], stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [command.wait() for command in commands] == [0, 0]
-    assert len(own.pids()) == 4
+    assert len(own.pids()) == 5
     commands_of_all = [
         process.info["cmdline"] or () for process in psutil.process_iter(["cmdline"])
     ]
@@ -355,7 +355,7 @@ def test_an_evaluated_environment_does_not_hide_the_local_servers(own: Stack) ->
     own.down()
     assert set(_processes(Stack(own.home))) == set()
     Stack(own.home).up()
-    assert len(own.pids()) == 3
+    assert len(own.pids()) == 4
 
 
 def test_a_server_that_the_user_names_after_the_environment_was_evaluated_is_used(
@@ -486,7 +486,7 @@ def test_servers_whose_home_was_removed_are_replaced(
         stack.up()
         assert not any(process.is_running() for process in before.values())
         shutil.rmtree(stack.home)
-        assert len(stack.down()) == 3
+        assert len(stack.down()) == 4
         assert stack.pids() == []
     finally:
         stack.down()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from softcart_assets.connections import DynamoConnection, ServerUnreachable
 from softcart_assets.findings import Finding
 from softcart_assets.ingestion.connectors.dynamodb.reader import DynamoReader
-from softcart_assets.ingestion.errors import IngestionError, SourceLost
+from softcart_assets.ingestion.errors import IngestionError, MissingTable, SourceLost
 from softcart_assets.lines.model import Source, Table
 
 
@@ -23,6 +23,11 @@ def examine(source: Source, connection: DynamoConnection) -> Iterator[Finding]:
             reader.try_out(table)
         except SourceLost as error:
             raise ServerUnreachable(str(error)) from None
+        except MissingTable as error:
+            # It may come later, as the tables of other sources.
+            found = True
+            yield Finding("note", f"{connection.prefix}: {error}")
+            continue
         except IngestionError as error:
             found = True
             yield Finding("blocks", f"{connection.prefix}: {error}")
