@@ -220,6 +220,24 @@ def test_attempts_are_limited_by_account_and_by_address(app: Fitness) -> None:
     app.site.limits._limiter.storage.reset()
 
 
+def test_behind_a_proxy_each_person_has_an_address(app: Fitness) -> None:
+    def codes(proxies: int, *told: str) -> list[int]:
+        app.site.limits._limiter.storage.reset()
+        settings = replace(app.site.settings, proxies=proxies)
+        visitor = Visitor(make(replace(app.site, settings=settings)).test_client())
+        found = []
+        for each in told:
+            visitor.client.environ_base["HTTP_X_FORWARDED_FOR"] = each
+            found.append(visitor.post("/start", email="unknown@example.com").status_code)
+        return found
+
+    one, other = "203.0.113.1", "203.0.113.2"
+    # The proxy adds the last address. What stands before it anybody can make up.
+    forged = [f"203.0.113.{n}, {one}" for n in range(3, 6)]
+    assert codes(1, one, one, *forged, f"{other}, {one}", other) == [200] * 5 + [429, 200]
+    assert codes(0, *forged, *forged) == [200] * 5 + [429]
+
+
 # Sessions.
 
 
