@@ -599,7 +599,8 @@ def test_account_mail_is_found_without_reading_the_backlog(
     ):
         indexes.setdefault(name, []).append(column)
     with app.mysql.connect() as session, session.cursor(DictCursor) as cursor:
-        asked = f"EXPLAIN SELECT * FROM messages WHERE {_QUEUES[0]} LIMIT 1 FOR UPDATE SKIP LOCKED"
+        [account] = [each for each in _QUEUES if "'account'" in each]
+        asked = f"EXPLAIN SELECT * FROM messages WHERE {account} LIMIT 1 FOR UPDATE SKIP LOCKED"
         cursor.execute(asked, (naive(now),))
         [plan] = cursor.fetchall()
     assert indexes[plan["key"]] == ["state", "purpose", "due_at"]
