@@ -12,19 +12,20 @@ _HASHER: Final = PasswordHasher.from_parameters(RFC_9106_LOW_MEMORY)
 
 
 class Argon2:
-    """See `accounts.Passwords`."""
+    """See `accounts.Passwords`. `hasher`: has the parameters of new hashes."""
 
-    def __init__(self) -> None:
+    def __init__(self, hasher: PasswordHasher = _HASHER) -> None:
+        self._hasher = hasher
         # Compared with when there is no account, which so takes as long.
-        self._nobody = _HASHER.hash("nobody has this password")
+        self._nobody = hasher.hash("nobody has this password")
 
     def hash(self, password: str) -> str:
         """The hash of a password, with a salt of its own."""
-        return str(_HASHER.hash(password))
+        return str(self._hasher.hash(password))
 
     def verify(self, kept: str | None, password: str) -> bool:
         """Whether the password has this hash. None takes as long, and is never right."""
         try:
-            return bool(_HASHER.verify(kept or self._nobody, password)) and kept is not None
+            return bool(self._hasher.verify(kept or self._nobody, password)) and kept is not None
         except (VerificationError, InvalidHashError):
             return False

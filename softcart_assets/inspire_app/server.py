@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Final
 
 from apiflask import HTTPError
 from flask import Response, render_template, request
@@ -23,6 +25,8 @@ from softcart_assets.web import gunicorn
 from softcart_assets.web.app import App
 from softcart_assets.web.limits import Limits
 from softcart_assets.web.problems import problem
+
+LOG: Final = logging.getLogger(__name__)
 
 THREADS = 16
 """Of a process."""
@@ -44,6 +48,7 @@ def make(site: Site) -> App:
         hosts=site.settings.hosts,
         scripts=False,
         error=_error,
+        proxies=site.settings.proxies,
     )
     app.config |= {
         # Links in mails lead here, and whoever is signed in should stay so. Forms have values of
@@ -93,6 +98,10 @@ def serve(host: str, port: int, workers: int) -> None:
     """Serve until a signal. Raises `StackError`, `SettingError` and `ServerUnreachable`."""
     gunicorn.check_address(host, port, f"{PREFIX}_URL")
     settings = Settings.from_env(f"http://{host}:{port}")
+    if settings.is_public and not settings.proxies:
+        LOG.warning(
+            "%s_PROXIES is not set: limits per address hold for all people together.", PREFIX
+        )
     # All processes inherit it and count together.
     limits = Limits()
     first = open_site(settings, limits, now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,14 +21,18 @@ PREFIX: Final = "SOFTCART_INSPIRE_APP"
 
 _SECRET: Final = f"{PREFIX}_SECRET"
 _SHORTEST_SECRET: Final = 32
+_PROXIES: Final = f"{PREFIX}_PROXIES"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`secret`: signs sessions and links. `url`: where people find the application."""
+    """`secret`: signs sessions and links. `url`: where people find the application. `proxies`: how
+    many stand before it, see `App`.
+    """
 
     secret: bytes = field(repr=False)
     url: str
+    proxies: int = 0
 
     @classmethod
     def from_env(cls, url: str = f"http://127.0.0.1:{PORT}") -> Settings:
@@ -40,7 +45,10 @@ class Settings:
         secret = os.environ.get(_SECRET) or _own_secret()
         if len(secret) < _SHORTEST_SECRET:
             raise SettingError(f"{_SECRET} must have at least {_SHORTEST_SECRET} characters.")
-        return cls(secret.encode(), found)
+        proxies = setting(_PROXIES, "0")
+        if not re.fullmatch("[0-9]", proxies):
+            raise SettingError(f"{_PROXIES} must be a number from 0 to 9, and not {proxies!r}.")
+        return cls(secret.encode(), found, int(proxies))
 
     @property
     def is_public(self) -> bool:

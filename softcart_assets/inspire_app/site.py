@@ -19,6 +19,7 @@ from softcart_assets.connections import (
     ServerUnreachable,
     SettingError,
     production,
+    staging,
 )
 from softcart_assets.inspire_app.accounts import Passwords
 from softcart_assets.inspire_app.passwords import Argon2
@@ -28,6 +29,7 @@ from softcart_assets.inspire_app.settings import Settings
 from softcart_assets.inspire_app.storage.documents import Documents
 from softcart_assets.inspire_app.storage.dynamo import Sessions
 from softcart_assets.inspire_app.storage.mysql import Pool, Tables
+from softcart_assets.inspire_app.storage.totals import Totals
 from softcart_assets.web.limits import Limits
 
 LOG: Final = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class Site:
     pool: Pool
     documents: Documents
     sessions: Sessions
+    totals: Totals
     passwords: Passwords
     limits: Limits
     settings: Settings
@@ -71,6 +74,7 @@ class Site:
         """Close all connections."""
         self.pool.close()
         self.documents.close()
+        self.totals.close()
 
 
 def open_site(settings: Settings, limits: Limits, clock: Callable[[], datetime]) -> Site:
@@ -79,6 +83,7 @@ def open_site(settings: Settings, limits: Limits, clock: Callable[[], datetime])
         Pool(MySQLConnection.from_env(PEOPLE)),
         Documents(MongoConnection.from_env(DOCUMENTS)),
         Sessions(DynamoConnection.from_env(SESSIONS)),
+        Totals(staging),
         Argon2(),
         limits,
         settings,

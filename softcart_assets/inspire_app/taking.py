@@ -8,16 +8,17 @@ from zoneinfo import ZoneInfo
 
 from softcart_assets.inspire_app import imports
 from softcart_assets.inspire_app.site import Site
+from softcart_assets.inspire_app.storage.documents import Kept
 from softcart_assets.inspire_app.storage.mysql import Person
-from softcart_assets.inspire_app.today import is_proposed, todays_choice
+from softcart_assets.inspire_app.today import mark_done
 from softcart_assets.inspire_app.workouts import Workout
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What came of a file. `added`: ids. `duplicates`: workouts that were there already."""
+    """What came of a file. `duplicates`: how many workouts were there already."""
 
-    added: list[str]
+    added: list[Kept]
     duplicates: int
     problems: list[str]
 
@@ -29,18 +30,17 @@ def take(site: Site, me: Person, content: bytes, activity: str | None) -> Taken:
     """
     now = site.clock()
     found = imports.read(content, me.time_zone, now, activity)
-    kept = [(site.documents.add(me.id, each, now), each) for each in found.workouts]
-    note_done(site, me, [each for id, each in kept if id])
-    added = [id for id, _ in kept if id]
-    return Taken(added, len(kept) - len(added), found.problems)
+    ids = [site.documents.add(me.id, each, now) for each in found.workouts]
+    added = [Kept(id, each) for id, each in zip(ids, found.workouts, strict=True) if id]
+    note_done(site, me, [each.workout for each in added])
+    return Taken(added, len(ids) - len(added), found.problems)
 
 
 def note_done(site: Site, me: Person, workouts: Iterable[Workout]) -> None:
     """Note if somebody did what was proposed for today."""
     now = site.clock()
     day = now.astimezone(ZoneInfo(me.time_zone)).date()
-    for each in (workout for workout in workouts if workout.local_date == day):
+    done = {each.activity for each in workouts if each.local_date == day}
+    if done:
         with site.tables() as tables:
-            plan = todays_choice(tables, site.documents, site.scores, me.id, day, now)
-            if is_proposed(plan.workout, each.activity):
-                tables.mark_done(me.id, day, now)
+            mark_done(tables, me.id, day, done, now)

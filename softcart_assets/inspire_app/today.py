@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Final
@@ -106,6 +106,12 @@ def _effort(code: str) -> Effort | None:
     return workout.effort if workout else None
 
 
-def is_proposed(workout: Workout, activity: str) -> bool:
-    """Whether somebody who did this activity did what was proposed."""
-    return workout.effort is not Effort.REST and workout.activity == activity
+def mark_done(
+    tables: Tables, user_id: int, day: date, activities: Collection[str], now: datetime
+) -> None:
+    """Note what somebody did on a day, if it was proposed to them."""
+    # What is chosen later was seen by nobody who did it.
+    shown = tables.choice(user_id, day, "workout")
+    workout = _WORKOUTS.get(shown["item"]) if shown else None
+    if workout and workout.effort is not Effort.REST and workout.activity in activities:
+        tables.mark_done(user_id, day, now)

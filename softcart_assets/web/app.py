@@ -13,6 +13,7 @@ from apiflask import APIFlask, HTTPError
 from flask import Response, g, request
 from flask.json.provider import DefaultJSONProvider
 from flask_wtf.csrf import CSRFError, CSRFProtect
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from softcart_assets.web.problems import Problem, refuse
 
@@ -48,7 +49,8 @@ class App(APIFlask):
 
     `cookie`: the name of the browser's session. `secret`: signs the sessions of all processes.
     `hosts`: the names by which people reach the proxy with TLS that stands before it. `scripts`:
-    whether its pages have scripts. `error`: makes the answer for an error.
+    whether its pages have scripts. `error`: makes the answer for an error. `proxies`: how many
+    stand before the server. Each adds to `X-Forwarded-For` who asks it.
     """
 
     def __init__(
@@ -62,11 +64,16 @@ class App(APIFlask):
         hosts: Sequence[str],
         scripts: bool,
         error: Callable[[HTTPError], Response],
+        proxies: int = 0,
     ) -> None:
         # Neither a folder of files nor pages about the API: these would load scripts from
         # elsewhere.
         bare: dict[str, Any] = {"static_folder": None, "docs_path": None}
         super().__init__(name, title=title, version="1", **bare)
+        if proxies:
+            # What people themselves have put into the header comes before what these add.
+            fixed = ProxyFix(self.wsgi_app, x_for=proxies, x_proto=0)
+            self.wsgi_app = fixed  # type: ignore[method-assign]
         self._policy = POLICY + (WITH_SCRIPTS if scripts else "")
         self.json = _Exact(self)
         self.config |= {

@@ -8,7 +8,6 @@ import re
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import time, timedelta
 from typing import Any
 
@@ -23,14 +22,13 @@ from schemathesis.checks import (
 from support.fitness import PASSWORD, Fitness, Visitor, fitness
 from werkzeug.test import TestResponse
 
-from softcart_assets.inspire_app import taking, tokens
+from softcart_assets.inspire_app import tokens
 from softcart_assets.inspire_app.hours import QuietHours
 from softcart_assets.inspire_app.preferences import Notifications, Preferences
 from softcart_assets.inspire_app.storage.documents import Documents
 from softcart_assets.inspire_app.storage.mysql import Tables
 from softcart_assets.inspire_app.storage.tokens import Tokens
-from softcart_assets.inspire_app.today import Today
-from softcart_assets.lines.inspire.catalogue import CATALOGUE, Effort
+from softcart_assets.lines.inspire.catalogue import CATALOGUE
 from softcart_assets.stack import Stack
 
 API = "/api/v1"
@@ -155,9 +153,12 @@ def test_a_proposal_is_done_though_the_first_attempt_failed(
     def fails(*_: object) -> None:
         raise OSError
 
-    plan = replace(CATALOGUE[0], activity="run", effort=Effort.LIGHT)
-    monkeypatch.setattr(taking, "todays_choice", lambda *_: Today(plan, "", False, None))
     program.person.get("/")
+    run = next(each.code for each in CATALOGUE if each.activity == "run")
+    program.app.rows(
+        "UPDATE choices SET item = %s WHERE user_id = %s AND kind = 'workout'",
+        *(run, program.person.id),
+    )
     body, key = program.run(0), {"Idempotency-Key": "again"}
     with monkeypatch.context() as patch:
         patch.setattr(Tables, "mark_done", fails)

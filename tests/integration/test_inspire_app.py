@@ -28,6 +28,12 @@ xmlns="http://www.topografix.com/GPX/1/1"><trk><type>running</type><trkseg>
 </trkseg></trk></gpx>"""
 
 
+def a_run(began: datetime) -> bytes:
+    """A file with a run of 20 minutes."""
+    times = [f"{began + timedelta(minutes=10 * n):%Y-%m-%dT%H:%M:%SZ}" for n in range(3)]
+    return GPX.format(*times).encode()
+
+
 @pytest.fixture(scope="module")
 def app(stack: Stack) -> Iterator[Fitness]:
     with fitness() as made:
@@ -280,20 +286,39 @@ def test_training_and_profile_are_kept(app: Fitness) -> None:
 
 def test_a_file_of_another_application_is_imported_once(app: Fitness) -> None:
     person = app.person()
-    began = app.clock.now - timedelta(days=2)
-    times = [f"{began + timedelta(minutes=10 * n):%Y-%m-%dT%H:%M:%SZ}" for n in range(3)]
 
     def send(content: bytes) -> str:
-        answer = person.post("/import", file=(io.BytesIO(content), "run.gpx"))
-        return str(person.get("/history").text if answer.status_code == 303 else answer.text)
+        return str(person.post("/import", file=(io.BytesIO(content), "run.gpx")).text)
 
-    assert "1 added." in send(GPX.format(*times).encode())
-    assert "1 were there already." in send(GPX.format(*times).encode())
+    file = a_run(app.clock.now - timedelta(days=2))
+    assert "1 new workout" in send(file)
+    assert "You had 1 of them already." in send(file)
     [workout] = person.export()["workouts"]
     assert (workout["activity"], workout["origin"]) == ("run", "gpx")
     assert 2200 < workout["distance_m"] < 2250
     assert 'role="alert"' in send(b"x" * 9_000_000)
     assert "file_told" in send(b"nothing")
+
+
+def test_an_import_completes_what_was_shown_before(app: Fitness) -> None:
+    began = app.clock.now
+    # All of it is one day, whenever this runs.
+    app.clock.now = began.replace(hour=12)
+    try:
+        person = app.person()
+        rows = "SELECT done_at IS NOT NULL FROM choices WHERE user_id = %s AND kind = 'workout'"
+        for hours, expected in ((3, []), (2, [(1,)])):
+            file = a_run(app.clock.now - timedelta(hours=hours))
+            person.post("/import", file=(io.BytesIO(file), "run.gpx"))
+            assert app.rows(rows, person.id) == expected
+            person.get("/")
+            run = next(each.code for each in CATALOGUE if each.activity == "run")
+            app.rows(
+                "UPDATE choices SET item = %s WHERE user_id = %s AND kind = 'workout'",
+                *(run, person.id),
+            )
+    finally:
+        app.clock.now = began
 
 
 def test_all_data_can_be_taken_along(app: Fitness) -> None:

@@ -76,6 +76,8 @@ def test_a_workout_shows_while_the_page_is_open(
             # Somebody else of the club.
             other.log("ride", 60, distance_km="20.5")
             page.wait_for("25.5 of 50 km, 5 by you")
+            assert "25.5 of 50 km" in person.get("/").text
+            assert "25.5 of 50 km by 2 members" in person.get("/clubs").text
             # A correction, by deletion.
             [workout] = other.export()["workouts"]
             path = f"/workouts/{workout['_id']}"
@@ -89,4 +91,8 @@ def test_a_workout_shows_while_the_page_is_open(
             follower.terminate()
             follower.join(20)
             follower.kill()
+        # Without the stream, what others do comes later. What somebody has done is there at once.
+        other.log("run", 20, distance_km="3")
+        person.log("walk", 20, distance_km="2.5")
+        assert "7.5 of 50 km" in person.get("/").text
     assert person.get("/live").headers["Cache-Control"] == "no-store"

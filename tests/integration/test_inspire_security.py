@@ -9,14 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.fitness import PASSWORD, SECRET, Fitness, Visitor, fitness
-from support.inspire import Plain
+from support.fitness import PASSWORD, QUICK, SECRET, Fitness, Visitor, fitness
 
 from softcart_assets.inspire_app.accounts import NotAccepted, Profile, check_password
 from softcart_assets.inspire_app.links import kept_form
 from softcart_assets.inspire_app.passwords import Argon2
 from softcart_assets.inspire_app.server import make
-from softcart_assets.inspire_app.site import NoAccount, sign_out_everywhere
+from softcart_assets.inspire_app.site import NoAccount, open_site, sign_out_everywhere
 from softcart_assets.stack import Stack
 
 NEW = "another horse and battery"
@@ -79,7 +78,13 @@ def test_a_password_is_taken_as_it_is(app: Fitness) -> None:
     app.site.limits._limiter.storage.reset()
     assert is_in(sign_in(app, person.email.upper()))
     [(kept,)] = app.rows("SELECT password_hash FROM credentials WHERE user_id = %s", person.id)
-    assert kept.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
+    assert kept.startswith("$argon2id$v=19$m=8,t=1,p=1$")
+
+
+def test_passwords_are_hashed_slowly(app: Fitness) -> None:
+    site = open_site(app.site.settings, app.site.limits, app.clock)
+    site.close()
+    assert site.passwords.hash(PASSWORD).startswith("$argon2id$v=19$m=65536,t=3,p=4$")
 
 
 def test_password_fields_let_programs_fill_them_in(app: Fitness) -> None:
@@ -176,7 +181,7 @@ def test_known_and_unknown_addresses_get_the_same(app: Fitness) -> None:
             verified.append(kept is None)
             return super().verify(kept, password)
 
-    client = Visitor(make(replace(app.site, passwords=Counting())).test_client())
+    client = Visitor(make(replace(app.site, passwords=Counting(QUICK))).test_client())
     answers = [
         client.post("/sign-in", email=email, password="wrong password!")
         for email in (person.email, unknown, "no address")
@@ -193,8 +198,7 @@ def test_known_and_unknown_addresses_get_the_same(app: Fitness) -> None:
 def test_attempts_are_limited_by_account_and_by_address(app: Fitness) -> None:
     person = app.person()
     app.site.limits._limiter.storage.reset()
-    # Slow hashes have nothing to do with it.
-    visitor = Visitor(make(replace(app.site, passwords=Plain())).test_client())
+    visitor = app.visitor()
 
     def attempt(email: str) -> Any:
         return visitor.post("/sign-in", email=email, password="wrong password!")
@@ -218,6 +222,24 @@ def test_attempts_are_limited_by_account_and_by_address(app: Fitness) -> None:
     assert codes == [200] * 5 + [429]
     assert "Retry-After" in visitor.post("/start", email="a@example.com").headers
     app.site.limits._limiter.storage.reset()
+
+
+def test_behind_a_proxy_each_person_has_an_address(app: Fitness) -> None:
+    def codes(proxies: int, *told: str) -> list[int]:
+        app.site.limits._limiter.storage.reset()
+        settings = replace(app.site.settings, proxies=proxies)
+        visitor = Visitor(make(replace(app.site, settings=settings)).test_client())
+        found = []
+        for each in told:
+            visitor.client.environ_base["HTTP_X_FORWARDED_FOR"] = each
+            found.append(visitor.post("/start", email="unknown@example.com").status_code)
+        return found
+
+    one, other = "203.0.113.1", "203.0.113.2"
+    # The proxy adds the last address. What stands before it anybody can make up.
+    forged = [f"203.0.113.{n}, {one}" for n in range(3, 6)]
+    assert codes(1, one, one, *forged, f"{other}, {one}", other) == [200] * 5 + [429, 200]
+    assert codes(0, *forged, *forged) == [200] * 5 + [429]
 
 
 # Sessions.

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import psutil
 import pytest
+from pymysql.cursors import DictCursor
 from support.fitness import PASSWORD, Fitness, fitness
 from support.messages import (
     TOKEN,
@@ -49,8 +50,9 @@ from softcart_assets.inspire_app.providers import Providers
 from softcart_assets.inspire_app.sender import run
 from softcart_assets.inspire_app.senders.twilio import signature
 from softcart_assets.inspire_app.sending import send_due
-from softcart_assets.inspire_app.storage.outbox import address_digest
+from softcart_assets.inspire_app.storage.outbox import _QUEUES, address_digest
 from softcart_assets.inspire_app.storage.people import PeopleTables
+from softcart_assets.inspire_app.storage.rows import naive
 from softcart_assets.inspire_app.storage.wishes import Wishes
 from softcart_assets.stack import Stack
 from softcart_assets.stack.server import free_port
@@ -581,6 +583,28 @@ def test_what_a_dead_sender_has_left_does_not_wait_for_all_others(
         claimed = table.claim("a", now)
     assert claimed
     assert claimed.key == messages[0].key
+
+
+def test_account_mail_is_found_without_reading_the_backlog(
+    app: Fitness, people: Callable[..., list[int]]
+) -> None:
+    [user_id] = people()
+    now = app.clock()
+    put(app, [reminder(user_id, now - timedelta(minutes=n)) for n in range(1, 200)])
+    ask(app, "yan@example.com")
+    indexes: dict[str, list[str]] = {}
+    for name, column in app.rows(
+        "SELECT index_name, column_name FROM information_schema.statistics "
+        "WHERE table_schema = DATABASE() AND table_name = 'messages' ORDER BY seq_in_index"
+    ):
+        indexes.setdefault(name, []).append(column)
+    with app.mysql.connect() as session, session.cursor(DictCursor) as cursor:
+        [account] = [each for each in _QUEUES if "'account'" in each]
+        asked = f"EXPLAIN SELECT * FROM messages WHERE {account} LIMIT 1 FOR UPDATE SKIP LOCKED"
+        cursor.execute(asked, (naive(now),))
+        [plan] = cursor.fetchall()
+    assert indexes[plan["key"]] == ["state", "purpose", "due_at"]
+    assert "filesort" not in plan["Extra"]
 
 
 def test_senders_at_once_take_each_message_once(

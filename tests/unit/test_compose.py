@@ -141,7 +141,8 @@ def _setting_problems(files: Files) -> Iterator[str]:
     read |= mentioned - suffixes.keys() - {"SOFTCART_LAKE", "SOFTCART_EXTRACTS", METASTORE}
     # The beginning of names that an application's settings share is no setting.
     declared = {each.name for line in LINES for each in line.settings}
-    read -= {name for name in read for each in declared if each.startswith(f"{name}_")}
+    beginnings = {name for name in read for each in declared if each.startswith(f"{name}_")}
+    read -= beginnings - declared
     documented = set(re.findall(r"^#(SOFTCART_[A-Z_]+)=", files.dotenv, re.MULTILINE))
     in_compose = set(VARIABLE.findall(yaml.dump(files.compose)))
     for name in sorted(read - documented):

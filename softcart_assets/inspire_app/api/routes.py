@@ -256,7 +256,7 @@ class _Views:
             found = take(self._site, self._me, sent["file"].stream.read(), sent.get("activity"))
         except imports.NotReadable as error:
             raise _wrong({"file": str(error)}) from None
-        return asdict(found)
+        return vars(found) | {"added": [each.id for each in found.added]}
 
     def today(self) -> Any:
         """The person's day: plan, quote, totals and streak."""

@@ -11,11 +11,9 @@ import simplejson
 from flask import Response, current_app, g, render_template, stream_with_context
 
 from softcart_assets.inspire_app import goals as weeks
-from softcart_assets.inspire_app.goals import Progress
+from softcart_assets.inspire_app.clubs import Joined, joined, teams
 from softcart_assets.inspire_app.pages.base import Base, signed_in
 from softcart_assets.inspire_app.site import Site
-from softcart_assets.inspire_app.storage.mysql import Challenge
-from softcart_assets.inspire_app.storage.totals import Totals
 from softcart_assets.inspire_app.streaks import streak
 from softcart_assets.web.app import POLICY, WITH_SCRIPTS
 from softcart_assets.web.live import OpenPages, Ticker, Unavailable
@@ -31,10 +29,9 @@ _LONGEST_STREAK: Final = timedelta(days=1000)
 class Live(Base):
     """See the top of this module."""
 
-    def __init__(self, site: Site, totals: Totals) -> None:
+    def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self._totals = totals
-        self._ticker = Ticker(totals.stands, _EVERY_SECONDS)
+        self._ticker = Ticker(site.totals.stands, _EVERY_SECONDS)
         self._open = OpenPages(_PAGES, _PAGES_OF_A_PERSON)
 
     @signed_in
@@ -63,14 +60,11 @@ class Live(Base):
         response.call_on_close(lambda: self._open.leave(owner))
         return response
 
-    def _asked(self) -> tuple[int, frozenset[int], list[tuple[Challenge, list[int]]]]:
-        """Whose totals: the person, rest days, challenges with the members of their clubs."""
-        me = g.me
+    def _asked(self) -> tuple[int, frozenset[int], Joined]:
+        """Whose totals: the person, rest days, challenges."""
         with self.site.tables() as tables:
-            teams = [
-                (each, tables.members(each.club_id)) for each in tables.challenges(me.id, self.day)
-            ]
-        return me.id, self.site.documents.preferences(me.id).rest_days, teams
+            challenges = joined(tables, g.me.id, self.day)
+        return g.me.id, self.site.documents.preferences(g.me.id).rest_days, challenges
 
     def _moves(self, asked: tuple[Any, ...]) -> Iterator[str]:
         shown, tick, ends = "", 0, time.monotonic() + _LIVE_SECONDS
@@ -85,23 +79,13 @@ class Live(Base):
             shown, tick = found, self._ticker.after(tick)
 
     def _figures(self, asked: tuple[Any, ...]) -> str:
-        user_id, rest_days, teams = asked
+        user_id, rest_days, challenges = asked
         day = self.day
-        days = self._totals.days(user_id, day - _LONGEST_STREAK)
+        days = self.site.totals.days(user_id, day - _LONGEST_STREAK)
         week = [each for each in days if weeks.monday(day) <= each.day <= day]
         return render_template(
             "live_figures.html",
             parts=[("Today", [each for each in week if each.day == day]), ("This week", week)],
             streak=streak({each.day for each in days}, day, rest_days),
-            teams=[(each, *self._team(each, members, user_id)) for each, members in teams],
+            teams=teams(self.site, challenges, user_id, day),
         )
-
-    def _team(self, each: Challenge, members: list[int], user_id: int) -> tuple[Progress, float]:
-        first, end = each.starts_on, each.ends_on
-        sums = self._totals.together(members, each.unit, first, end)
-        amount, unit = weeks.shown(float(each.amount), each.unit)
-        all_, mine = (
-            weeks.shown(value, each.unit)[0]
-            for value in (sum(sums.values()), sums.get(user_id, 0.0))
-        )
-        return Progress(each.name, all_, amount, unit), mine

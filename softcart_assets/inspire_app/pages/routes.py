@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, request
 
-from softcart_assets.connections import staging
 from softcart_assets.inspire_app.imports import MOST_BYTES
 from softcart_assets.inspire_app.pages.apps import Apps
 from softcart_assets.inspire_app.pages.entry import Entry
@@ -13,7 +12,6 @@ from softcart_assets.inspire_app.pages.own import Own
 from softcart_assets.inspire_app.pages.safety import Safety
 from softcart_assets.inspire_app.pages.training import Training
 from softcart_assets.inspire_app.site import Site
-from softcart_assets.inspire_app.storage.totals import Totals
 
 
 def blueprint(site: Site) -> Blueprint:
@@ -22,7 +20,7 @@ def blueprint(site: Site) -> Blueprint:
         "pages", __name__, template_folder="templates", static_folder="static", static_url_path="/s"
     )
     entry, training, own, safety = Entry(site), Training(site), Own(site), Safety(site)
-    apps, live = Apps(site), Live(site, Totals(staging))
+    apps, live = Apps(site), Live(site)
     get, post, both = ["GET"], ["POST"], ["GET", "POST"]
     for rule, view, methods in (
         ("/", training.today, get),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,28 +12,17 @@ from markupsafe import Markup
 
 from softcart_assets.inspire_app import goals as weeks
 from softcart_assets.inspire_app import imports
-from softcart_assets.inspire_app.goals import Progress
+from softcart_assets.inspire_app.clubs import joined, teams
 from softcart_assets.inspire_app.pages import forms
 from softcart_assets.inspire_app.pages.base import Base, page, signed_in, zone_of
 from softcart_assets.inspire_app.pictures import bars, calendar
-from softcart_assets.inspire_app.storage.mysql import Challenge, Tables
 from softcart_assets.inspire_app.streaks import streak
-from softcart_assets.inspire_app.today import is_proposed, todays_choice
+from softcart_assets.inspire_app.taking import note_done, take
+from softcart_assets.inspire_app.today import todays_choice
 from softcart_assets.inspire_app.workouts import Workout
 
 _DAY = timedelta(days=1)
 _WEEKS = 13
-
-
-@dataclass(frozen=True)
-class Team:
-    """How far a club has come with a challenge, and what somebody has done for it."""
-
-    challenge: Challenge
-    all: Progress
-    mine: float
-    active: int
-    days_left: int
 
 
 class Training(Base):
@@ -49,7 +37,7 @@ class Training(Base):
         with self.site.tables() as tables:
             plan = todays_choice(tables, documents, self.site.scores, me.id, day, self.now)
             goals = tables.goals(me.id)
-            teams = self._teams(tables, day)
+            challenges = joined(tables, me.id, day)
         week = [each.workout for each in documents.since(me.id, weeks.monday(day))]
         return page(
             "today.html",
@@ -61,7 +49,7 @@ class Training(Base):
             week=week,
             minutes=sum(weeks.done(each, "minutes") for each in week),
             progress=weeks.progress(goals, week),
-            teams=teams,
+            teams=teams(self.site, challenges, me.id, day),
         )
 
     @signed_in
@@ -94,17 +82,10 @@ class Training(Base):
         )
 
     def _keep(self, workout: Workout, *, is_sure: bool) -> bool:
-        me, day = g.me, self.day
-        if not self.site.documents.add(me.id, workout, self.now, again=is_sure):
+        if not self.site.documents.add(g.me.id, workout, self.now, again=is_sure):
             return False
         self.site.sessions.logged(g.session.id)
-        if workout.local_date == day:
-            with self.site.tables() as tables:
-                plan = todays_choice(
-                    tables, self.site.documents, self.site.scores, me.id, day, self.now
-                )
-                if is_proposed(plan.workout, workout.activity):
-                    tables.mark_done(me.id, day, self.now)
+        note_done(self.site, g.me, [workout])
         flash("Well done. It is in your history.")
         return True
 
@@ -113,24 +94,16 @@ class Training(Base):
         """Import workouts from a file of another application."""
         if request.method == "GET":
             return page("import.html")
-        me = g.me
         # Reading one takes processor time.
-        self.limit(f"import {me.id}", 6, by_address=False)
-        file = request.files.get("file")
+        self.limit(f"import {g.me.id}", 6, by_address=False)
+        file, activity = request.files.get("file"), request.form.get("activity") or None
         try:
-            found = imports.read(
-                file.read() if file else b"",
-                me.time_zone,
-                self.now,
-                request.form.get("activity") or None,
-            )
+            taken = take(self.site, g.me, file.read() if file else b"", activity)
         except imports.NotReadable as error:
             return page("import.html", {"file": str(error)})
-        kept = [self.site.documents.add(me.id, each, self.now) for each in found.workouts]
-        new = [each for each, id in zip(found.workouts, kept, strict=True) if id]
-        if new:
-            self.site.sessions.logged(g.session.id, len(new))
-        return page("imported.html", new=new, known=len(kept) - len(new), problems=found.problems)
+        if taken.added:
+            self.site.sessions.logged(g.session.id, len(taken.added))
+        return page("imported.html", taken=taken)
 
     @signed_in
     def history(self, month: str = "") -> Any:
@@ -220,31 +193,10 @@ class Training(Base):
                     else:
                         tables.join(g.me.id, int(club), self.now)
                 return redirect(url_for("pages.clubs"), 303)
-            return page(
-                "clubs.html", clubs=tables.clubs(g.me.id), teams=self._teams(tables, self.day)
-            )
-
-    def _teams(self, tables: Tables, day: date) -> list[Team]:
-        found = []
-        for each in tables.challenges(g.me.id, day):
-            sums = self.site.documents.together(
-                tables.members(each.club_id), each.unit, each.starts_on, each.ends_on
-            )
-            amount, unit = weeks.shown(float(each.amount), each.unit)
-            all_, mine = (
-                weeks.shown(value, each.unit)[0]
-                for value in (sum(sums.values()), sums.get(g.me.id, 0.0))
-            )
-            found.append(
-                Team(
-                    each,
-                    Progress(each.name, all_, amount, unit),
-                    mine,
-                    len(sums),
-                    (each.ends_on - day).days,
-                )
-            )
-        return found
+            clubs, challenges = tables.clubs(g.me.id), joined(tables, g.me.id, self.day)
+        return page(
+            "clubs.html", clubs=clubs, teams=teams(self.site, challenges, g.me.id, self.day)
+        )
 
 
 def _month(day: date) -> str:

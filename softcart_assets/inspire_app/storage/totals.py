@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -16,7 +17,10 @@ import psycopg_pool
 from softcart_assets.connections import PostgresConnection, SettingError
 from softcart_assets.web.live import Unavailable
 
+_TOLD: Final = "The live totals cannot be read at the moment."
 _WAIT_SECONDS: Final = 1.0
+_REST_SECONDS: Final = 5.0
+"""A warehouse that does not answer is left alone for so long. Nobody waits for it meanwhile."""
 _CONNECTIONS: Final = 4
 
 _MEASURES: Final = {"minutes": "seconds / 60", "metres": "metres", "workouts": "workouts"}
@@ -44,6 +48,7 @@ class Totals:
         self._staging = staging
         self._lock = threading.Lock()
         self._pool: psycopg_pool.ConnectionPool | None = None
+        self._rests_until = -math.inf
 
     def close(self) -> None:
         """Close all connections."""
@@ -82,8 +87,15 @@ class Totals:
         return {int(user_id): float(amount) for user_id, amount in rows}
 
     def _rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        with _told(), self._opened().connection() as connection:
-            return connection.execute(statement.encode(), values).fetchall()
+        if time.monotonic() < self._rests_until:
+            raise Unavailable(_TOLD)
+        try:
+            with self._opened().connection() as connection:
+                return connection.execute(statement.encode(), values).fetchall()
+        except (psycopg.Error, SettingError) as error:
+            if isinstance(error, psycopg.OperationalError):
+                self._rests_until = time.monotonic() + _REST_SECONDS
+            raise Unavailable(_TOLD) from None
 
     def _opened(self) -> psycopg_pool.ConnectionPool:
         with self._lock:
@@ -100,11 +112,3 @@ class Totals:
                     open=True,
                 )
             return self._pool
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except (psycopg.Error, SettingError):
-        raise Unavailable("The live totals cannot be read at the moment.") from None

@@ -14,6 +14,12 @@ SETTINGS = (
         "https://inspire.example.com",
     ),
     Setting(
+        "SOFTCART_INSPIRE_APP_PROXIES",
+        "How many proxies stand before the application. Each adds to X-Forwarded-For who asks it. "
+        "Limits per address count the address of people then, and otherwise that of the proxy.",
+        "1",
+    ),
+    Setting(
         "SOFTCART_INSPIRE_APP_SMTP_URL",
         "The mail server: smtps://, or smtp:// with STARTTLS. Write special characters in user and "
         "password with a percent sign. By default mails go to a receiver of this machine, whose "
