@@ -26,6 +26,7 @@ from softcart_assets.connections import (
 from softcart_assets.dbt import read_manifest
 from softcart_assets.publishing.suite import audits_of
 from softcart_assets.publishing.tables import PublishedTable, published_tables
+from softcart_assets.publishing.targets.mirror import may_leave
 from spark.jobs import JOBS
 
 
@@ -79,7 +80,10 @@ def _complete(*assets: dg.AssetsDefinition) -> dict[str, Any]:
 
 
 def _in_mysql(tables: Sequence[PublishedTable]) -> list[PublishedTable]:
-    """The tables that the settings want in MySQL. Raises `SettingError`."""
+    """The tables that the settings want in MySQL, and that may leave for it.
+
+    Raises `SettingError`.
+    """
     if not has_production_mysql():
         return []
     names = [name for name in re.split(r"[\s,]+", setting(PRODUCTION_MYSQL_LINES, "")) if name]
@@ -91,4 +95,4 @@ def _in_mysql(tables: Sequence[PublishedTable]) -> list[PublishedTable]:
         )
     # Facts refer to the dimensions that the lines share.
     wanted = {*names, LINES.conformed.name} if names else set(known)
-    return [table for table in tables if table.line in wanted]
+    return [table for table in tables if table.line in wanted and may_leave(table)]

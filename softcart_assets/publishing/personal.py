@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 
 from softcart_assets.lines.model import Line, Privacy
-from softcart_assets.publishing.tables import PublishedTable
+from softcart_assets.publishing.tables import UNKNOWN, PublishedTable
 
 Column = tuple[str, str, str]
 """A schema, a table and a column of it. The schema of a table of the lake is its database."""
@@ -20,7 +20,7 @@ _OF_VERSIONS = frozenset({"valid_from", "valid_to", "is_current", "version_numbe
 
 
 def unclassed(
-    tables: Iterable[PublishedTable],
+    tables: Collection[PublishedTable],
     lines: Iterable[Line],
     origins: Mapping[tuple[str, str], Mapping[str, Collection[Column]]],
 ) -> dict[str, dict[str, Column]]:
@@ -42,13 +42,21 @@ def unclassed(
         if privacy is not Privacy.NONE
     }
 
+    # A key is a hash. docs/operations.md says what can be computed from it. But that of a dimension
+    # whose unknown member has a number, or a date, is a value.
+    values = {
+        reference.column
+        for table in tables
+        for reference in table.references
+        if reference.unknown != UNKNOWN
+    }
+
     @cache
     def source_of(column: Column) -> Column | None:
         schema, table, name = column
         if column in personal:
             return column
-        # A key is a hash. docs/operations.md says what can be computed from it.
-        if name.endswith("_key") or name in _OF_VERSIONS:
+        if name in _OF_VERSIONS or (name.endswith("_key") and name not in values):
             return None
         found = map(source_of, sorted(origins.get((schema, table), {}).get(name, ())))
         return next(filter(None, found), None)

@@ -27,6 +27,7 @@ from softcart_assets.publishing import personal
 from softcart_assets.publishing.suite import audits_of
 from softcart_assets.publishing.tables import (
     UNKNOWN,
+    PublishedTable,
     Reference,
     UnexplainedLimit,
     UnknownColumn,
@@ -311,6 +312,39 @@ def test_a_class_of_a_column_that_is_not_there_is_refused(declared):
         published_tables(
             [replace(cafe, published=(Published("dim_guest", **declared),))], nodes, {}
         )
+
+
+def test_a_key_that_is_a_value_is_personal_as_what_it_is_made_of() -> None:
+    """The minute of a day is a key, and tells when it was. A hash does not tell of what it is."""
+    cafe, _ = _made_from_orders()
+    references = [
+        Reference("minute_key", "dim_minute", "minute_key", "-1", Limit(Decimal(1), "Any.")),
+        Reference("guest_key", "dim_guest", "guest_key", UNKNOWN, Limit(Decimal(1), "Any.")),
+    ]
+    visits = PublishedTable(
+        Published("fct_visits"), "warehouse", ("visit_key",), "cafe", references=tuple(references)
+    )
+    made_of = [("raw_cafe", "guests", "pay")]
+    origins = {
+        ("warehouse", "fct_visits"): {
+            "minute_key": [("staging", "stg_guests", "minute_key")],
+            **dict.fromkeys(("guest_key", "visit_key"), made_of),
+        },
+        ("staging", "stg_guests"): {"minute_key": made_of},
+    }
+    assert personal.unclassed([visits], [cafe], origins) == {
+        "fct_visits": {"minute_key": made_of[0]}
+    }
+
+
+def test_no_view_tells_when_how_and_why_somebody_trains() -> None:
+    tables = {each.name: each for each in published_tables(LINES, read_manifest(), {})}
+    shown = {*read_manifest()["nodes"]["model.softcart.fct_activity"]["columns"]}
+    shown -= {*tables["fct_activity"].sensitive}
+    assert shown == {
+        *("workout_key", "workout_id", "customer_key", "customer_id", "age_years"),
+        *("region", "time_zone", "origin"),
+    }
 
 
 def test_aggregates_and_scores_of_the_demo_show_no_personal_value_without_a_class() -> None:

@@ -12,8 +12,12 @@ PUBLISHED = (
         totals=("distance_m", "ascent_m", "load_kg", "duration_seconds"),
         latest="started_at",
         pii=("age_years",),
-        # Made of what is sensitive at the source: when and how somebody trains.
-        sensitive=("activity_date", "load_kg"),
+        # Made of what is sensitive at the source: when and how somebody trains. The dimensions
+        # would tell whoever has the keys. So would the goal why.
+        sensitive=(
+            *("activity_date", "time_of_day_key", "activity_key", "load_kg"),
+            *("fitness_goal_key", "goal_id"),
+        ),
         may_be_empty=True,
     ),
     Published(

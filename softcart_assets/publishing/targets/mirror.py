@@ -113,7 +113,8 @@ def mirror(
     """Bring the live ones of these tables into the target, all at one moment.
 
     Others of ours disappear from it. `reader`: a role that may read all columns that are not
-    personal. `complete`: compare the values of every row, and copy the tables that differ.
+    personal. `complete`: compare the values of every row, and copy the tables that differ. Tables
+    with a sensitive column in their key stay behind.
 
     Raises `PublishError`, after which readers see the version that they had, or the new one whole.
     """
@@ -168,6 +169,11 @@ def mirror(
     )
 
 
+def may_leave(table: PublishedTable) -> bool:
+    """Whether another server may have this table: without a part of its key it has no rows."""
+    return not {*table.key} & {*table.sensitive}
+
+
 @contextmanager
 def _moment(production: PostgresConnection) -> Iterator[psycopg.Connection]:
     """A session that sees production at one moment, whatever is published meanwhile."""
@@ -185,8 +191,9 @@ def _tables(
     known = contents.read(session).get(current.slot, {})
     found = {}
     for table in tables:
-        if table.name not in current.row_counts:
-            continue  # its line was never published
+        # Its line may never have been published.
+        if table.name not in current.row_counts or not may_leave(table):
+            continue
         columns = shapes[table.name]
         content = known.get(table.name)
         if content is None:  # of an old release
