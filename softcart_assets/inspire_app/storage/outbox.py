@@ -302,7 +302,9 @@ class OutboxTable(Database):
         if message.user_id is None:
             # As `receiver` has chosen it.
             return self._own(message.address or "") or message.address
-        user = self._row("SELECT * FROM users WHERE id = %s", (message.user_id,))
+        user = self._row(
+            "SELECT * FROM users WHERE id = %s AND state = 'active'", (message.user_id,)
+        )
         if user is None:
             return None
         email: str | None = user["email"]
