@@ -126,8 +126,8 @@ class Store(Protocol):
     def password(self, user_id: int) -> str | None:
         """The hash of somebody's password."""
 
-    def add_user(self, email: str, key: str, profile: Profile, now: datetime) -> int:
-        """Make an account with a confirmed address. Returns its id."""
+    def add_user(self, email: str, key: str, profile: Profile, now: datetime) -> int | None:
+        """Make an account with a confirmed address. Returns its id. None: it is there already."""
 
     def set_password(self, user_id: int, kept: str, now: datetime) -> None:
         """Keep the hash of a new password."""
@@ -221,6 +221,8 @@ def finish(
                 raise NotAccepted({"full_name": "Tell us who you are."})
             check_profile(profile, now)
             user_id = store.add_user(link.email, key, profile, now)
+            if user_id is None:
+                return None
         elif link.use is Use.CONFIRM:
             # It was sent before there was an account, so maybe to an address that only looks alike.
             return None

@@ -119,16 +119,16 @@ class Tables(Database):
         row = self._row("SELECT password_hash FROM credentials WHERE user_id = %s", (user_id,))
         return row["password_hash"] if row else None
 
-    def add_user(self, email: str, key: str, profile: Profile, now: datetime) -> int:
-        """Make an account with a confirmed address. Returns its id, or that of the one which was
-        made by another link at this moment.
+    def add_user(self, email: str, key: str, profile: Profile, now: datetime) -> int | None:
+        """Make an account with a confirmed address. Returns its id. None: another link has made one
+        at this moment, maybe from an address that only looks alike.
         """
         with self._connection.cursor() as cursor:
             cursor.execute(
                 "INSERT INTO users (email, email_key, full_name, birth_date, region, "
                 "country_code, time_zone, email_confirmed_at, created_at) "
                 "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) "
-                "ON DUPLICATE KEY UPDATE id = LAST_INSERT_ID(id)",
+                "ON DUPLICATE KEY UPDATE id = id",
                 (
                     email,
                     key,
@@ -141,7 +141,7 @@ class Tables(Database):
                     naive(now),
                 ),
             )
-            return int(cursor.lastrowid)
+            return int(cursor.lastrowid) if cursor.rowcount == 1 else None
 
     def set_password(self, user_id: int, kept: str, now: datetime) -> None:
         """Keep the hash of a new password."""
