@@ -628,14 +628,11 @@ def _published_breakage(key: dg.AssetCheckKey) -> Breakage:
 @pytest.fixture(scope="module")
 def sound(project) -> Iterator[dict[PostgresConnection, PostgresConnection]]:
     """Staging and production, each with a copy of it as it is now."""
-    # What changes brought to a collection is not stated until the source is asked again.
-    with staging().connect() as session:
-        unstated = session.execute(
-            "SELECT source || '.' || table_name FROM ingestion.statements WHERE row_count IS NULL"
-        ).fetchall()
-    if unstated:
-        code, told = project.run("softcart", "reconcile", *(name for (name,) in unstated))
-        assert code == 0, told
+    # Traffic may have changed collections and tables of DynamoDB. What these state now is not known
+    # until they are asked again.
+    asked = [each.name for each in LINES.sources if each.kind in ("mongodb", "dynamodb")]
+    code, told = project.run("softcart", "reconcile", *asked)
+    assert code == 0, told
     with (
         database(template=staging()) as own_staging,
         database(template=production()) as own_production,
