@@ -294,8 +294,8 @@ def sign_out(app: App) -> None:
 def expiry(app: App) -> None:
     """Somebody has not come for two weeks. DynamoDB deletes the session later, by itself."""
     session = _session(app)
-    past = int(_now().timestamp()) - 60
-    _change(app, session, "SET expires_at = :past", {":past": past})
+    now = int(_now().timestamp())
+    _change(app, session, "SET expires_at = :now", {":now": now})
     app.sessions.remove(session)
 
 
