@@ -295,7 +295,7 @@ def test_the_doctor_names_what_is_missing(items: Items, dynamo: DynamoConnection
     assert [each.level for each in examine(source_of(FOLLOWED), dynamo)] == ["ok"]
     missing = replace(FOLLOWED, name="others", source_name=None)
     (found,) = examine(source_of(missing), dynamo)
-    assert found.level == "blocks"
+    assert found.level == "note"
     assert "no table" in found.text
     items.client.update_table(TableName=items.name, StreamSpecification={"StreamEnabled": False})
     (found,) = examine(source_of(FOLLOWED), dynamo)
