@@ -595,7 +595,7 @@ def test_commands_tell_and_use_the_settings(own: Stack) -> None:
     )
     assert "nonesuch: No such file" in softcart("run", "nonesuch", status=127)
     assert "binary log with whole rows and column names" in softcart("doctor")
-    assert softcart("down").startswith("Stopped: MySQL, PostgreSQL, MongoDB.")
+    assert softcart("down").startswith("Stopped: MySQL, PostgreSQL, MongoDB, DynamoDB.")
     assert softcart("down").startswith("Stopped: nothing ran.")
 
 
