@@ -15,8 +15,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from typing import Literal
 
-import pyarrow as pa
-
 from softcart_assets.ingestion.bookkeeping import LastLoad
 from softcart_assets.ingestion.connectors.dynamodb.columns import REMOVED_BY
 from softcart_assets.ingestion.connectors.dynamodb.errors import explained
@@ -30,9 +28,9 @@ from softcart_assets.ingestion.connectors.dynamodb.reader import DynamoReader
 from softcart_assets.ingestion.connectors.dynamodb.rows import key_of
 from softcart_assets.ingestion.connectors.dynamodb.streams import Event, Shard, Stream, check
 from softcart_assets.ingestion.connectors.dynamodb.values import Item, key_value
-from softcart_assets.ingestion.engine.table import Moved, Stated, TableLoad
+from softcart_assets.ingestion.engine.table import Moved, Stated
+from softcart_assets.ingestion.engine.versions import VersionedLoad
 from softcart_assets.ingestion.request import Call
-from softcart_assets.ingestion.sinks.raw import Counts
 from softcart_assets.ingestion.sinks.sql import quote
 from softcart_assets.ingestion.types import Column
 from softcart_assets.lines.model import Table
@@ -90,7 +88,7 @@ def lines_of(
     return lines
 
 
-class FollowedLoad(TableLoad):
+class FollowedLoad(VersionedLoad):
     """The load of one table with strategy `cdc`."""
 
     reader: DynamoReader
@@ -100,7 +98,6 @@ class FollowedLoad(TableLoad):
         self._events = 0
         self._all_read_after: int | None = None
         """The number of events at the time when all items were read. None: they were not."""
-        self._taking: Mapping[Key, Version] | None = None
 
     def _move(self, columns: Sequence[Column], last: LastLoad | None) -> Moved:
         now, began = place_of(self.position), time_of(self.position)
@@ -189,10 +186,10 @@ class FollowedLoad(TableLoad):
         self._taking = versions
         try:
             self._take_changes(columns, batches)
-            self.merge(columns, self._find_gone(columns))
+            self.merge(columns, self.find_gone(columns))
         finally:
             self._taking = None
-        self._close_gone()
+        self.close_gone()
         return columns
 
     def _reread_released(self, columns: Sequence[Column]) -> Sequence[Column]:
@@ -253,8 +250,8 @@ class FollowedLoad(TableLoad):
         """Create the temporary table `touched` with the items' keys."""
         types = {column.name: column.target_type for column in columns}
         keys = ", ".join(f"{quote(name)} {types[name]}" for name in self.table.key)
-        self._execute("DROP TABLE IF EXISTS pg_temp.touched")
-        self._execute(
+        self.execute("DROP TABLE IF EXISTS pg_temp.touched")
+        self.execute(
             f"CREATE TEMP TABLE touched ({keys}, _committed_at timestamptz, _removed_by text) "
             "ON COMMIT DROP"
         )
@@ -264,11 +261,8 @@ class FollowedLoad(TableLoad):
                     # A text with a NUL is in no row of raw.
                     if not any("\0" in text for text in key):
                         copy.write_row((*key, version.committed_at, version.removed_by))
-        self._execute(f"CREATE INDEX ON pg_temp.touched ({self._keys()})")
-        self._execute("ANALYZE pg_temp.touched")
-
-    def _keys(self, of: str = "") -> str:
-        return ", ".join(f"{of}{quote(name)}" for name in self.table.key)
+        self.execute(f"CREATE INDEX ON pg_temp.touched ({self.keys()})")
+        self.execute("ANALYZE pg_temp.touched")
 
     def _forget_rejected(self, columns: Sequence[Column]) -> None:
         """Treat the touched items as not rejected by this load, because they come anew."""
@@ -285,69 +279,11 @@ class FollowedLoad(TableLoad):
         if done.rowcount:
             self._hold(columns)
 
-    def _find_gone(self, columns: Sequence[Column]) -> Counts:
-        """Fill `changes` with the rows of touched items that neither came nor were rejected, as
-        deleted.
-        """
-        names = ", ".join(quote(column.name) for column in columns)
-        values = ", ".join(
-            "t._removed_by" if column.name == REMOVED_BY.name else f"r.{quote(column.name)}"
-            for column in columns
+    def value_when_gone(self, column: Column) -> str:
+        """Return SQL for the value that a deleted item has in a column."""
+        return (
+            "t._removed_by" if column.name == REMOVED_BY.name else super().value_when_gone(column)
         )
-        self._execute("TRUNCATE pg_temp.changes")
-        # NOT IN, whose list is hashed, whatever PostgreSQL guesses of the number of rows.
-        came = f"(SELECT {self._keys('i.')} FROM pg_temp.incoming i)"
-        done = self.raw.connection.execute(
-            "WITH t AS MATERIALIZED (SELECT * FROM pg_temp.touched"
-            f" WHERE ({self._keys()}) NOT IN {came})"
-            f" INSERT INTO pg_temp.changes ({names}, _deleted, _is_new)"
-            f" SELECT {values}, true, false FROM t JOIN {self.raw.name} r ON "
-            f"{self.raw.same_key('t', 'r')}"
-            " WHERE NOT r._deleted AND NOT EXISTS (SELECT FROM pg_temp.held h "
-            f"WHERE h._held_seen AND {self.raw.same_key('h', 'r')})".encode()
-        )
-        return Counts(deleted=done.rowcount)
-
-    def _close_gone(self) -> None:
-        """Close the quarantine entries of touched items that no longer exist."""
-        rows = self.raw.connection.execute(
-            "DELETE FROM pg_temp.held h USING pg_temp.touched t WHERE NOT h._held_seen"
-            f" AND {self.raw.same_key('h', 't')} RETURNING h._held_entry".encode()
-        ).fetchall()
-        self._close([entry for (entry,) in rows], "deleted")
-
-    def merge(self, columns: Sequence[Column], found: Counts) -> None:
-        """Merge as for every table, with operation and time where events tell them."""
-        if self._taking is None or not found:
-            super().merge(columns, found)
-            return
-        self.note_merge(columns, found)
-        time = (
-            "(SELECT t._committed_at FROM pg_temp.touched t WHERE "
-            f"{self.raw.same_key('t', 'changes')} LIMIT 1)"
-        )
-        self.raw.apply_changes(columns, self.position, committed_at=time)
-        files = self._lake_files()
-        for rows, deleted in self.raw.changed_rows(columns):
-            keys = zip(*(rows.column(name).to_pylist() for name in self.table.key), strict=True)
-            versions = [self._taking.get(tuple(map(_text, key))) for key in keys]
-            operations = [
-                "delete" if is_deleted else version.operation if version else None
-                for version, is_deleted in zip(versions, deleted.to_pylist(), strict=True)
-            ]
-            times = [version.committed_at if version else None for version in versions]
-            own = {
-                "_operation": pa.array(operations, pa.string()),
-                "_committed_at": pa.array(times, pa.timestamp("us", tz="UTC")),
-            }
-            files.write(columns, rows, deleted=deleted, own=own)
-
-    def _execute(self, statement: str) -> None:
-        self.raw.connection.execute(statement.encode())
-
-
-def _text(value: str | bytes) -> str:
-    return "\\x" + value.hex() if isinstance(value, bytes) else value
 
 
 def _listed(stream: Stream, now: Place) -> list[Shard]:

@@ -19,8 +19,6 @@ from datetime import datetime
 from itertools import chain
 from typing import Any, Literal, cast
 
-import pyarrow as pa
-
 from softcart_assets.ingestion.bookkeeping import LastLoad
 from softcart_assets.ingestion.connectors.mongodb.changestream import Event, NoStream, Token, Void
 from softcart_assets.ingestion.connectors.mongodb.collection import CollectionLoad
@@ -28,9 +26,8 @@ from softcart_assets.ingestion.connectors.mongodb.errors import explained
 from softcart_assets.ingestion.connectors.mongodb.positions import token_of, with_token
 from softcart_assets.ingestion.connectors.mongodb.values import id_text, id_value
 from softcart_assets.ingestion.engine.table import Moved, Stated
+from softcart_assets.ingestion.engine.versions import VersionedLoad
 from softcart_assets.ingestion.request import Call
-from softcart_assets.ingestion.sinks.raw import Counts
-from softcart_assets.ingestion.sinks.sql import quote
 from softcart_assets.ingestion.types import Column
 from softcart_assets.lines.model import Table
 
@@ -39,7 +36,6 @@ _BYTES_A_ROUND = 32 << 20
 
 Key = tuple[str, str]
 """An `_id` as text, and its type."""
-_IS_TOUCHED = "t._id = {0}._id AND t._id_type = {0}._id_type"
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ class _Version:
     committed_at: datetime | None
 
 
-class FollowedLoad(CollectionLoad):
+class FollowedLoad(VersionedLoad, CollectionLoad):
     """The load of one collection with strategy `cdc`."""
 
     def __init__(self, call: Call, table: Table) -> None:
@@ -65,7 +61,6 @@ class FollowedLoad(CollectionLoad):
         self._events = 0
         self._all_read_after: int | None = None
         """The number of events at the time when all documents were read. None: they were not."""
-        self._taking: Mapping[Key, _Version] | None = None
         self._documents: int | None = None
 
     def _move(self, columns: Sequence[Column], last: LastLoad | None) -> Moved:
@@ -241,10 +236,10 @@ class FollowedLoad(CollectionLoad):
         self._taking = versions
         try:
             self._take_changes(columns, batches)
-            self.merge(columns, self._find_gone(columns))
+            self.merge(columns, self.find_gone(columns))
         finally:
             self._taking = None
-        self._close_gone()
+        self.close_gone()
         return columns
 
     def _reread_released(self, columns: Sequence[Column]) -> Sequence[Column]:
@@ -265,9 +260,9 @@ class FollowedLoad(CollectionLoad):
 
     def _touch(self, versions: Mapping[Key, _Version]) -> None:
         """Create the temporary table `touched` with the documents' keys."""
-        self._execute("DROP TABLE IF EXISTS pg_temp.touched")
-        self._execute(
-            "CREATE TEMP TABLE touched (_id text, _id_type text, committed_at timestamptz) "
+        self.execute("DROP TABLE IF EXISTS pg_temp.touched")
+        self.execute(
+            "CREATE TEMP TABLE touched (_id text, _id_type text, _committed_at timestamptz) "
             "ON COMMIT DROP"
         )
         with self.raw.connection.cursor() as cursor:
@@ -276,8 +271,8 @@ class FollowedLoad(CollectionLoad):
                     # A text with a NUL is in no row of raw.
                     if "\0" not in text:
                         copy.write_row((text, type_, version.committed_at))
-        self._execute("CREATE INDEX ON pg_temp.touched (_id)")
-        self._execute("ANALYZE pg_temp.touched")
+        self.execute("CREATE INDEX ON pg_temp.touched (_id)")
+        self.execute("ANALYZE pg_temp.touched")
 
     def _forget_rejected(self, columns: Sequence[Column], condition: str) -> None:
         """Treat some documents as not rejected by this load, because they come anew."""
@@ -289,64 +284,6 @@ class FollowedLoad(CollectionLoad):
         )
         if done.rowcount:
             self._hold(columns)
-
-    def _find_gone(self, columns: Sequence[Column]) -> Counts:
-        """Fill `changes` with the rows of touched documents that neither came nor were rejected, as
-        deleted.
-        """
-        names = ", ".join(quote(column.name) for column in columns)
-        of_r = ", ".join(f"r.{quote(column.name)}" for column in columns)
-        self._execute("TRUNCATE pg_temp.changes")
-        # NOT IN, whose list is hashed, whatever PostgreSQL guesses of the number of rows.
-        came = "(SELECT i._id, i._id_type FROM pg_temp.incoming i)"
-        done = self.raw.connection.execute(
-            "WITH t AS MATERIALIZED (SELECT _id, _id_type FROM pg_temp.touched"
-            f" WHERE (_id, _id_type) NOT IN {came})"
-            f" INSERT INTO pg_temp.changes ({names}, _deleted, _is_new)"
-            f" SELECT {of_r}, true, false FROM t JOIN {self.raw.name} r ON "
-            f"{_IS_TOUCHED.format('r')}"
-            f" WHERE NOT r._deleted AND (r._id, r._id_type) NOT IN {came} AND NOT EXISTS"
-            " (SELECT FROM pg_temp.held h WHERE h._held_seen AND h._id = r._id AND h._id_type = "
-            "r._id_type)"
-        )
-        return Counts(deleted=done.rowcount)
-
-    def _close_gone(self) -> None:
-        """Close the quarantine entries of touched documents that no longer exist."""
-        rows = self.raw.connection.execute(
-            "DELETE FROM pg_temp.held h USING pg_temp.touched t WHERE NOT h._held_seen"
-            f" AND {_IS_TOUCHED.format('h')} RETURNING h._held_entry"
-        ).fetchall()
-        self._close([entry for (entry,) in rows], "deleted")
-
-    def merge(self, columns: Sequence[Column], found: Counts) -> None:
-        """Merge as for every table, with operation and time where events tell them."""
-        if self._taking is None or not found:
-            super().merge(columns, found)
-            return
-        self.note_merge(columns, found)
-        touched = _IS_TOUCHED.format("changes")
-        time = f"(SELECT t.committed_at FROM pg_temp.touched t WHERE {touched} LIMIT 1)"
-        self.raw.apply_changes(columns, self.position, committed_at=time)
-        files = self._lake_files()
-        for rows, deleted in self.raw.changed_rows(columns):
-            keys = zip(
-                rows.column("_id").to_pylist(), rows.column("_id_type").to_pylist(), strict=True
-            )
-            versions = [self._taking.get(key) for key in keys]
-            operations = [
-                "delete" if is_deleted else version.operation if version else None
-                for version, is_deleted in zip(versions, deleted.to_pylist(), strict=True)
-            ]
-            times = [version.committed_at if version else None for version in versions]
-            own = {
-                "_operation": pa.array(operations, pa.string()),
-                "_committed_at": pa.array(times, pa.timestamp("us", tz="UTC")),
-            }
-            files.write(columns, rows, deleted=deleted, own=own)
-
-    def _execute(self, statement: str) -> None:
-        self.raw.connection.execute(statement)
 
 
 def _portions(events: Iterable[Event | Void]) -> Iterator[list[Event | Void]]:
