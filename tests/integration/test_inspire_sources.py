@@ -178,12 +178,14 @@ def test_what_the_application_writes_is_loaded(
 def _end_sessions(sources: Sources) -> None:
     """Three sessions that begin and end. The server deletes one of them some time later."""
     client, now, soon = sources.dynamodb.client(), int(time.time()), sources.soon
+    # Of nobody whose account the traffic could delete: that ends all sessions of a person.
+    nobody = "999999999"
     for name, expires_at in (("signed out", soon), ("replaced", soon), ("expired", now - 1_000)):
         client.put_item(
             TableName=sources.table,
             Item={
                 "session_id": {"S": name},
-                "user_id": {"N": "1"},
+                "user_id": {"N": nobody},
                 "started_at": {"N": str(now - 2_000)},
                 "expires_at": {"N": str(expires_at)},
             },
