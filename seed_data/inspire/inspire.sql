@@ -163,6 +163,32 @@ CREATE TABLE credentials (
   signed_out_at DATETIME(6) NULL
 ) DEFAULT CHARSET=utf8mb4;
 
+CREATE TABLE second_factors (
+  user_id     BIGINT NOT NULL PRIMARY KEY,
+  secret      VARCHAR(500) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  since       DATETIME(6) NOT NULL,
+  last_step   BIGINT NOT NULL,
+  wrong_codes INT NOT NULL DEFAULT 0,
+  wrong_at    DATETIME(6) NULL
+) DEFAULT CHARSET=utf8mb4;
+
+CREATE TABLE recovery_codes (
+  user_id    BIGINT NOT NULL,
+  digest     CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  created_at DATETIME(6) NOT NULL,
+  used_at    DATETIME(6) NULL,
+  PRIMARY KEY (user_id, digest)
+) DEFAULT CHARSET=utf8mb4;
+
+CREATE TABLE sign_ins (
+  digest     CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+  user_id    BIGINT NOT NULL,
+  began_at   DATETIME(6) NOT NULL,
+  expires_at DATETIME(6) NOT NULL,
+  KEY (user_id),
+  KEY (expires_at)
+) DEFAULT CHARSET=utf8mb4;
+
 CREATE TABLE links (
   digest     CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
   purpose    ENUM('confirm','reset','unsubscribe') NOT NULL,

@@ -313,7 +313,10 @@ def deleted_account(app: App) -> None:
         "WHERE user_id = %s AND withdrawn_at IS NULL",
         user,
     )
-    for table in ("user_goals", "club_members", "choices", "credentials", "api_tokens"):
+    for table in (
+        *("user_goals", "club_members", "choices", "api_tokens"),
+        *("credentials", "second_factors", "recovery_codes", "sign_ins"),
+    ):
         app.sql.write(f"DELETE FROM {table} WHERE user_id = %s", user)
     app.documents.activity_logs.delete_many({"user_id": user})
     app.documents.preferences.delete_one({"_id": user})

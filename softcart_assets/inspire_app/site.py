@@ -22,12 +22,15 @@ from softcart_assets.connections import (
     staging,
 )
 from softcart_assets.inspire_app.accounts import Passwords
+from softcart_assets.inspire_app.leaks import Leaked, leaked_passwords
 from softcart_assets.inspire_app.passwords import Argon2
 from softcart_assets.inspire_app.people import email_key
 from softcart_assets.inspire_app.recommendations import Scores, published
+from softcart_assets.inspire_app.second_factor import Change, Vault, notice
 from softcart_assets.inspire_app.settings import Settings
 from softcart_assets.inspire_app.storage.documents import Documents
 from softcart_assets.inspire_app.storage.dynamo import Sessions
+from softcart_assets.inspire_app.storage.factors import Factors
 from softcart_assets.inspire_app.storage.mysql import Pool, Tables
 from softcart_assets.inspire_app.storage.totals import Totals
 from softcart_assets.web.limits import Limits
@@ -46,7 +49,9 @@ PEOPLE, DOCUMENTS, SESSIONS = (
 
 @dataclass(frozen=True)
 class Site:
-    """`clock`: the time, in UTC. `scores`: what the models say of a person."""
+    """`clock`: the time, in UTC. `scores`: what the models say of a person. `vault`: encrypts the
+    secrets of second factors.
+    """
 
     pool: Pool
     documents: Documents
@@ -57,6 +62,8 @@ class Site:
     settings: Settings
     clock: Callable[[], datetime]
     scores: Callable[[int], Scores]
+    vault: Vault
+    is_leaked: Leaked
 
     def tables(self) -> AbstractContextManager[Tables]:
         """The tables in MySQL, by a connection of this thread's own."""
@@ -78,7 +85,9 @@ class Site:
 
 
 def open_site(settings: Settings, limits: Limits, clock: Callable[[], datetime]) -> Site:
-    """Connect to the databases that the settings name. Raises `ServerUnreachable`."""
+    """Connect to the databases that the settings name. Raises `ServerUnreachable` and
+    `SettingError`.
+    """
     return Site(
         Pool(MySQLConnection.from_env(PEOPLE)),
         Documents(MongoConnection.from_env(DOCUMENTS)),
@@ -89,6 +98,8 @@ def open_site(settings: Settings, limits: Limits, clock: Callable[[], datetime])
         settings,
         clock,
         published_scores,
+        Vault(settings.secret),
+        leaked_passwords(),
     )
 
 
@@ -125,8 +136,27 @@ class NoAccount(RuntimeError):
 
 def sign_out_everywhere(site: Site, email: str) -> int:
     """End all sessions of an account. Returns how many there were. Raises `NoAccount`."""
+    return site.end_sessions(_account(site, email))
+
+
+def turn_off_second_factor(site: Site, email: str) -> bool:
+    """Let somebody in by password alone again, and end all sessions. A mail tells the person.
+
+    Returns False if there was no second factor. Raises `NoAccount`.
+    """
+    user_id = _account(site, email)
+    with site.tables() as tables, tables.transaction():
+        was_on = Factors(tables).turn_off(user_id)
+        if was_on:
+            tables.add_message(notice(user_id, Change.OFF, site.clock()))
+    if was_on:
+        site.end_sessions(user_id)
+    return was_on
+
+
+def _account(site: Site, email: str) -> int:
     with site.tables() as tables:
         user_id = tables.user_id(email_key(email) or "")
     if user_id is None:
         raise NoAccount(f"There is no account of {email!r}.")
-    return site.end_sessions(user_id)
+    return user_id

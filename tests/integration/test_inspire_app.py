@@ -45,7 +45,7 @@ def test_every_page_answers(app: Fitness) -> None:
     pages = [
         *("/log", "/log/run", "/log/ride", "/log/swim", "/log/strength", "/log/yoga", "/import"),
         *("/history", "/history/2026-01", "/goals", "/clubs", "/settings", "/password", "/phone"),
-        *("/sessions", "/delete", "/apps"),
+        *("/sessions", "/delete", "/apps", "/second-factor"),
     ]
     for path in ("/", *pages):
         assert person.get(path).status_code == 200, path
@@ -62,6 +62,7 @@ def test_every_page_answers(app: Fitness) -> None:
     ):
         assert person.get(path).status_code == 404, path
     assert stranger.get("/finish/none").status_code == 410
+    assert stranger.get("/sign-in/code").headers["Location"] == "/sign-in"
 
 
 def test_a_workout_is_logged_and_shown(app: Fitness) -> None:

@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
+from hashlib import sha1
+from html import unescape
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
 from typing import Any
 
+import pyotp
 import pytest
 from support.fitness import PASSWORD, QUICK, SECRET, Fitness, Visitor, fitness
 
+from softcart_assets.connections import SettingError
+from softcart_assets.inspire_app import letters
 from softcart_assets.inspire_app.accounts import NotAccepted, Profile, check_password
+from softcart_assets.inspire_app.leaks import leaked_passwords
 from softcart_assets.inspire_app.links import kept_form
+from softcart_assets.inspire_app.outbox import Channel
 from softcart_assets.inspire_app.passwords import Argon2
+from softcart_assets.inspire_app.second_factor import MOST_WRONG, Vault
 from softcart_assets.inspire_app.server import make
-from softcart_assets.inspire_app.site import NoAccount, open_site, sign_out_everywhere
+from softcart_assets.inspire_app.site import (
+    NoAccount,
+    open_site,
+    sign_out_everywhere,
+    turn_off_second_factor,
+)
 from softcart_assets.stack import Stack
 
 NEW = "another horse and battery"
+LEAKED = "eleven purple ladders"
+_SETTING = "SOFTCART_INSPIRE_APP_LEAKED_PASSWORDS"
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +259,462 @@ def test_behind_a_proxy_each_person_has_an_address(app: Fitness) -> None:
     forged = [f"203.0.113.{n}, {one}" for n in range(3, 6)]
     assert codes(1, one, one, *forged, f"{other}, {one}", other) == [200] * 5 + [429, 200]
     assert codes(0, *forged, *forged) == [200] * 5 + [429]
+
+
+# Leaked passwords.
+
+
+def digest_of(password: str) -> str:
+    return sha1(password.encode()).hexdigest().upper()
+
+
+def hashes() -> list[str]:
+    """Those of passwords that were leaked, sorted."""
+    return sorted(digest_of(each) for each in (LEAKED, *(f"leaked {n}" for n in range(2_000))))
+
+
+class Ranges:
+    """The service, as Have I Been Pwned describes it. `asked`: paths and headers."""
+
+    def __init__(self, status: int = 200) -> None:
+        self.asked: list[tuple[str, str | None]] = []
+        asked = self.asked
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked.append((self.path, self.headers["Add-Padding"]))
+                start = self.path.removeprefix("/range/")
+                lines = [f"{each[5:]}:3" for each in hashes() if each.startswith(start)]
+                # Padding, which says of another password that nobody has leaked it.
+                lines.append(f"{digest_of(NEW)[5:]}:0")
+                body = "\r\n".join(lines).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *values: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/range"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def ranges() -> Iterator[Ranges]:
+    made = Ranges()
+    yield made
+    made.close()
+
+
+def as_file(folder: Path, end: str = "\n") -> Path:
+    path = folder / "pwnedpasswords.txt"
+    path.write_bytes("".join(f"{each}:{n + 1}{end}" for n, each in enumerate(hashes())).encode())
+    return path
+
+
+def as_folder(folder: Path) -> Path:
+    for start in {"00000", digest_of(NEW)[:5], *(each[:5] for each in hashes())}:
+        lines = [f"{each[5:]}:3" for each in hashes() if each.startswith(start)]
+        (folder / f"{start}.txt").write_text("\r\n".join(lines))
+    return folder
+
+
+@pytest.mark.parametrize("kept", [as_file, as_folder, None])
+def test_leaked_passwords_are_refused(
+    app: Fitness,
+    kept: Callable[[Path], Path] | None,
+    ranges: Ranges,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(_SETTING, str(kept(tmp_path)) if kept else ranges.url)
+    site = open_site(app.site.settings, app.site.limits, app.clock)
+    site.close()
+    leaks = replace(app.site, is_leaked=site.is_leaked)
+    person, careful = app.person(), Visitor(make(leaks).test_client())
+    person.post("/start", email=person.email)
+    path = app.link(person.email)
+    refused = careful.post(path, password=LEAKED)
+    assert (refused.status_code, "stolen" in refused.text) == (422, True)
+    assert careful.post(path, password=NEW).status_code == 303
+    assert careful.post("/password", password=NEW, new=LEAKED).status_code == 422
+    assert careful.post("/password", password=NEW, new=PASSWORD).status_code == 303
+    # Five signs of the hash leave us, and nothing else.
+    wanted = [f"/range/{digest_of(each)[:5]}" for each in (LEAKED, NEW, LEAKED, PASSWORD)]
+    assert ranges.asked == ([] if kept else [(each, "true") for each in wanted])
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_every_line_of_a_file_is_found(
+    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(_SETTING, str(as_file(tmp_path, end)))
+    is_leaked = leaked_passwords()
+    assert all(is_leaked(each) for each in (LEAKED, *(f"leaked {n}" for n in range(2_000))))
+    assert not any(is_leaked(f"other {n}") for n in range(2_000))
+
+
+def test_without_an_answer_nobody_is_kept_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = Ranges(status=503)
+    file = as_file(tmp_path)
+    sources = []
+    for where in (broken.url, str(file)):
+        monkeypatch.setenv(_SETTING, where)
+        sources.append(leaked_passwords())
+    assert not sources[0](LEAKED)
+    assert broken.asked
+    # Nobody listens there any more, and the file is gone.
+    broken.close()
+    file.unlink()
+    assert [each(LEAKED) for each in sources] == [False, False]
+    assert caplog.text.count("A password was not looked up") == 3
+    for each in (LEAKED, digest_of(LEAKED)[:5]):
+        assert each not in caplog.text
+    # The list of the package holds in any case.
+    with pytest.raises(NotAccepted):
+        check_password("sonyericsson", "ada@example.com", sources[0])
+
+
+def test_a_wrong_source_of_leaked_passwords_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_hashes = tmp_path / "words.txt"
+    no_hashes.write_text("password\n")
+    for wrong in ("http://example.com/range", tmp_path, no_hashes, tmp_path / "none"):
+        monkeypatch.setenv(_SETTING, str(wrong))
+        with pytest.raises(SettingError, match=_SETTING):
+            leaked_passwords()
+
+
+# The second factor.
+
+
+class Phone:
+    """An authenticator application, and the recovery codes on a sheet of paper beside it."""
+
+    def __init__(self, app: Fitness, secret: str, recovery: list[str]) -> None:
+        self._app, self._codes, self.recovery = app, pyotp.TOTP(secret), recovery
+        self.secret = secret
+
+    def code(self, steps: int = 0) -> str:
+        return self._codes.at(self._app.clock(), counter_offset=steps)
+
+    def next_code(self) -> str:
+        """A code that nobody has used: time passes until there is another one."""
+        self._app.clock.pass_by(seconds=30)
+        return self.code()
+
+    def wrong_code(self) -> str:
+        near = {self.code(steps) for steps in range(-2, 3)}
+        return next(code for n in range(9) if (code := f"{n:06}") not in near)
+
+
+def set_up(app: Fitness, person: Visitor) -> Phone:
+    page = person.post("/second-factor", password=PASSWORD)
+    assert page.status_code == 200
+    values = {
+        "csrf_token": re.findall(r'name="csrf_token" value="([^"]+)"', page.text)[0],
+        "sealed": re.findall(r'name="sealed" value="([^"]+)"', page.text)[0],
+    }
+    [shown] = re.findall(r'class="secret">([A-Z2-7 ]+)<', page.text)
+    phone = Phone(app, shown.replace(" ", ""), [])
+    wrong = person.client.post("/second-factor", data=values | {"code": phone.wrong_code()})
+    # The page is there again, with the same secret.
+    assert (wrong.status_code, shown in wrong.text) == (422, True)
+    assert app.rows("SELECT 1 FROM second_factors WHERE user_id = %s", person.id) == []
+    done = person.client.post("/second-factor", data=values | {"code": phone.code()})
+    assert done.status_code == 200
+    phone.recovery = re.findall(r"<li>([a-z2-7-]{29})</li>", done.text)
+    app.site.limits._limiter.storage.reset()
+    return phone
+
+
+def notices(app: Fitness, person: Visitor) -> list[str]:
+    """What mails have told somebody."""
+    rows = app.rows(
+        "SELECT JSON_UNQUOTE(JSON_EXTRACT(parameters, '$.change')) FROM messages "
+        "WHERE user_id = %s AND template = 'security' ORDER BY id",
+        person.id,
+    )
+    return [change for (change,) in rows]
+
+
+def test_with_a_second_factor_the_password_alone_signs_nobody_in(app: Fitness) -> None:
+    person = app.person()
+    other = sign_in(app, person.email)
+    assert person.post("/second-factor", password="wrong" * 3).status_code == 422
+    phone = set_up(app, person)
+    assert [is_in(each) for each in (person, other)] == [True, False]
+    assert "Code at sign-in</strong>on" in person.get("/settings").text
+    visitor, sessions = app.visitor(), app.site.sessions.everything(person.id)
+    answer = visitor.post("/sign-in", email=person.email, password=PASSWORD)
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/sign-in/code")
+    assert not is_in(visitor)
+    assert app.site.sessions.everything(person.id) == sessions
+    page = visitor.get("/sign-in/code").text
+    assert 'autocomplete="one-time-code"' in page
+    assert visitor.post("/sign-in/code", code=phone.wrong_code()).status_code == 401
+    assert not is_in(visitor)
+    answer = visitor.post("/sign-in/code", code=phone.next_code())
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/")
+    assert is_in(visitor)
+    # The sign-in is over.
+    assert visitor.get("/sign-in/code").headers["Location"] == "/sign-in"
+    assert app.rows("SELECT 1 FROM sign_ins WHERE user_id = %s", person.id) == []
+    assert notices(app, person) == ["on"]
+
+
+def test_an_application_takes_the_secret_from_the_page(app: Fitness) -> None:
+    person = app.person()
+    page = person.post("/second-factor", password=PASSWORD).text
+    [address] = re.findall(r'href="(otpauth://[^"]+)"', page)
+    found = pyotp.parse_uri(unescape(address))
+    assert isinstance(found, pyotp.TOTP)
+    assert (found.name, found.issuer) == (person.email, "Inspire")
+    assert (found.interval, found.digits) == (30, 6)
+    [shown] = re.findall(r'class="secret">([A-Z2-7 ]+)<', page)
+    # 160 bits, and others each time.
+    assert re.fullmatch("[A-Z2-7]{32}", found.secret)
+    assert shown.replace(" ", "") == found.secret
+    assert found.secret not in person.post("/second-factor", password=PASSWORD).text
+    assert 'role="img"' in page
+    assert "<svg" in page
+    for each in ("<script", " style=", "<style"):
+        assert each not in page
+    # Who does not go on has to begin again.
+    [sealed] = re.findall(r'name="sealed" value="([^"]+)"', page)
+    app.clock.pass_by(minutes=16)
+    code = found.at(app.clock())
+    late = person.post("/second-factor", sealed=sealed, code=code)
+    assert (late.status_code, "Begin again" in late.text) == (422, True)
+    # And of another account it is no secret.
+    other = app.person()
+    fresh = person.post("/second-factor", password=PASSWORD).text
+    [sealed] = re.findall(r'name="sealed" value="([^"]+)"', fresh)
+    [shown] = re.findall(r'class="secret">([A-Z2-7 ]+)<', fresh)
+    code = pyotp.TOTP(shown.replace(" ", "")).at(app.clock())
+    assert other.post("/second-factor", sealed=sealed, code=code).status_code == 422
+
+
+def test_a_code_counts_once_and_only_near_its_time(app: Fitness) -> None:
+    person = app.person()
+    phone = set_up(app, person)
+
+    def attempt(code: str) -> bool:
+        app.site.limits._limiter.storage.reset()
+        visitor = sign_in(app, person.email)
+        visitor.post("/sign-in/code", code=code)
+        return is_in(visitor)
+
+    # The one by which it was turned on is used, too.
+    assert not attempt(phone.code())
+    app.clock.pass_by(minutes=5)
+    assert not attempt(phone.code(-2))
+    assert not attempt(phone.code(2))
+    assert attempt(phone.code(-1))
+    assert not attempt(phone.code(-1))
+    assert attempt(f"{phone.code()[:3]} {phone.code()[3:]}")
+    assert attempt(phone.code(1))
+    # One from before the last one does not count any more.
+    assert not attempt(phone.code())
+
+
+def test_codes_are_limited_by_account(app: Fitness) -> None:
+    person = app.person()
+    phone = set_up(app, person)
+    first, second = sign_in(app, person.email), sign_in(app, person.email)
+    app.clock.pass_by(seconds=30)
+    codes = [
+        each.post("/sign-in/code", code=phone.wrong_code()).status_code
+        for each in (first, second, first, second, first, second)
+    ]
+    assert codes == [401] * 5 + [429]
+    assert second.post("/sign-in/code", code=phone.code()).status_code == 429
+    for n in range(MOST_WRONG - 5):
+        app.site.limits._limiter.storage.reset()
+        assert first.post("/sign-in/code", code=phone.wrong_code()).status_code == 401, n
+    # Now the right one does not help either, a minute later.
+    app.clock.pass_by(minutes=1)
+    app.site.limits._limiter.storage.reset()
+    refused = first.post("/sign-in/code", code=phone.code())
+    assert (refused.status_code, "too many" in refused.text) == (401, True)
+    # Whoever has the recovery codes gets in meanwhile.
+    assert first.post("/sign-in/code", recovery=phone.recovery[0]).status_code == 303
+    app.clock.pass_by(minutes=1)
+    assert second.post("/sign-in/code", code=phone.code()).status_code == 303
+
+
+def test_too_many_wrong_codes_are_forgiven_after_an_hour(app: Fitness) -> None:
+    person = app.person()
+    phone = set_up(app, person)
+    app.rows(
+        "UPDATE second_factors SET wrong_codes = %s, wrong_at = %s WHERE user_id = %s",
+        MOST_WRONG,
+        app.clock().replace(tzinfo=None),
+        person.id,
+    )
+    for minutes, status in ((59, 401), (1, 303)):
+        app.clock.pass_by(minutes=minutes)
+        visitor = sign_in(app, person.email)
+        assert visitor.post("/sign-in/code", code=phone.code()).status_code == status
+
+
+def test_recovery_codes_count_once_and_are_kept_as_digests(app: Fitness) -> None:
+    person = app.person()
+    phone = set_up(app, person)
+    # 24 signs of 5 bits each.
+    assert len(set(phone.recovery)) == 8
+    kept = app.rows("SELECT digest FROM recovery_codes WHERE user_id = %s", person.id)
+    plain = [each.replace("-", "") for each in phone.recovery]
+    assert {digest for (digest,) in kept} == {kept_form(each) for each in plain}
+    visitor, code = sign_in(app, person.email), phone.recovery[0]
+    # However it is written down.
+    answer = visitor.post("/sign-in/code", recovery=f" {code.upper().replace('-', ' ')} ")
+    assert answer.status_code == 303
+    assert "7 recovery codes left" in visitor.get("/log").text
+    again = sign_in(app, person.email)
+    assert again.post("/sign-in/code", recovery=code).status_code == 401
+    assert not is_in(again)
+    # Other ones take their place.
+    wanted = {"what": "codes", "code": phone.next_code()}
+    page = visitor.post("/second-factor", password=PASSWORD, **wanted)
+    fresh = re.findall(r"<li>([a-z2-7-]{29})</li>", page.text)
+    assert len(set(fresh) - set(phone.recovery)) == 8
+    again = sign_in(app, person.email)
+    assert again.post("/sign-in/code", recovery=phone.recovery[1]).status_code == 401
+    assert again.post("/sign-in/code", recovery=fresh[1]).status_code == 303
+    assert notices(app, person) == ["on", "recovered", "codes", "recovered"]
+
+
+def test_a_reset_asks_for_the_code_too(app: Fitness) -> None:
+    person = app.person()
+    phone = set_up(app, person)
+    stranger = app.visitor()
+    stranger.post("/start", email=person.email)
+    answer = stranger.post(app.link(person.email), password=NEW)
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/sign-in/code")
+    assert [is_in(each) for each in (stranger, person)] == [False, False]
+    assert not is_in(sign_in(app, person.email, NEW))
+    assert stranger.post("/sign-in/code", code=phone.next_code()).status_code == 303
+    assert is_in(stranger)
+
+
+def test_a_sign_in_without_its_code_ends(app: Fitness) -> None:
+    person = app.person()
+    phone = set_up(app, person)
+    for minutes, status in ((9, 303), (10, 400)):
+        app.site.limits._limiter.storage.reset()
+        visitor = sign_in(app, person.email)
+        app.clock.pass_by(minutes=minutes)
+        assert visitor.post("/sign-in/code", code=phone.code()).status_code == status
+        assert is_in(visitor) is (status == 303)
+    # A new password ends it, too, and so does a sign-out everywhere.
+    waiting = sign_in(app, person.email)
+    app.clock.pass_by(seconds=30)
+    stranger = app.visitor()
+    stranger.post("/start", email=person.email)
+    stranger.post(app.link(person.email), password=NEW)
+    for end in (lambda: None, lambda: sign_out_everywhere(app.site, person.email)):
+        end()
+        answer = waiting.post("/sign-in/code", form_of="/sign-in", code=phone.code())
+        assert (answer.status_code, answer.headers["Location"]) == (303, "/sign-in")
+        assert not is_in(waiting)
+        waiting = sign_in(app, person.email, NEW)
+        app.clock.pass_by(seconds=30)
+
+
+def test_turning_it_off_needs_password_and_code(app: Fitness) -> None:
+    person = app.person()
+    phone = set_up(app, person)
+    other = sign_in(app, person.email)
+    assert other.post("/sign-in/code", code=phone.next_code()).status_code == 303
+    wanted = {"what": "off", "code": phone.next_code()}
+    assert person.post("/second-factor", password="wrong" * 3, **wanted).status_code == 422
+    wrong = {"what": "off", "code": phone.wrong_code()}
+    assert person.post("/second-factor", password=PASSWORD, **wrong).status_code == 422
+    assert app.rows("SELECT 1 FROM second_factors WHERE user_id = %s", person.id)
+    before = cookie_of(person)
+    assert person.post("/second-factor", password=PASSWORD, **wanted).status_code == 303
+    assert [is_in(each) for each in (person, other)] == [True, False]
+    assert cookie_of(person) != before
+    assert is_in(sign_in(app, person.email))
+    for table in ("second_factors", "recovery_codes", "sign_ins"):
+        assert app.rows(f"SELECT 1 FROM {table} WHERE user_id = %s", person.id) == [], table
+    assert notices(app, person) == ["on", "off"]
+
+
+def test_a_mail_tells_of_a_changed_second_factor() -> None:
+    told = {
+        change: letters.write(
+            Channel.EMAIL, "security", {"name": "Ada", "link": "https://x/", "change": change}, {}
+        )
+        for change in ("on", "off", "codes", "recovered")
+    }
+    assert len({each.subject for each in told.values()}) == 4
+    for each in told.values():
+        assert each.subject
+        assert "If it was not you" in each.text
+        assert "https://x/start" in each.text
+
+
+def test_secrets_of_second_factors_are_encrypted(app: Fitness) -> None:
+    person = app.person()
+    phone = set_up(app, person)
+    [(sealed,)] = app.rows("SELECT secret FROM second_factors WHERE user_id = %s", person.id)
+    assert phone.secret not in sealed
+    vault = app.site.vault
+    assert vault.opened(person.id, sealed, app.clock()) == phone.secret
+    assert vault.opened(person.id + 1, sealed, app.clock()) is None
+    later = app.clock() + timedelta(minutes=20)
+    assert vault.opened(person.id, sealed, later, timedelta(minutes=15)) is None
+    # After the server got another secret, the recovery codes are the way in.
+    site = replace(app.site, vault=Vault(b"another secret of the server's own"))
+    visitor = Visitor(make(site).test_client())
+    visitor.post("/sign-in", email=person.email, password=PASSWORD)
+    refused = visitor.post("/sign-in/code", code=phone.next_code())
+    assert (refused.status_code, "recovery code" in refused.text) == (401, True)
+    assert visitor.post("/sign-in/code", recovery=phone.recovery[0]).status_code == 303
+
+
+def test_those_who_run_it_can_turn_a_second_factor_off(app: Fitness) -> None:
+    person = app.person()
+    set_up(app, person)
+    waiting = sign_in(app, person.email)
+    app.clock.pass_by(seconds=1)
+    assert turn_off_second_factor(app.site, person.email.upper())
+    assert [is_in(each) for each in (person, waiting)] == [False, False]
+    assert waiting.get("/sign-in/code").headers["Location"] == "/sign-in"
+    assert is_in(sign_in(app, person.email))
+    assert notices(app, person) == ["on", "off"]
+    assert not turn_off_second_factor(app.site, person.email)
+    with pytest.raises(NoAccount):
+        turn_off_second_factor(app.site, "unknown@example.com")
+
+
+def test_a_second_factor_is_exported_without_its_secret_and_deleted(app: Fitness) -> None:
+    person = app.person()
+    phone = set_up(app, person)
+    sign_in(app, person.email)
+    found = person.export()
+    assert [each.keys() for each in found["second_factors"]] == [{"since"}]
+    assert [each["used_at"] for each in found["recovery_codes"]] == [None] * 8
+    assert len(found["sign_ins"]) == 1
+    text = str(found)
+    for each in (phone.secret, *phone.recovery, *(kept_form(each) for each in phone.recovery)):
+        assert each not in text
+    assert "is deleted" in person.post("/delete", password=PASSWORD).text
+    for table in ("second_factors", "recovery_codes", "sign_ins"):
+        assert app.rows(f"SELECT 1 FROM {table} WHERE user_id = %s", person.id) == [], table
 
 
 # Sessions.
@@ -465,7 +940,8 @@ def test_the_log_has_no_secret(app: Fitness, caplog: pytest.LogCaptureFixture) -
 
 
 def test_there_is_no_account_that_nobody_made(app: Fitness) -> None:
-    assert app.rows("SELECT COUNT(*) FROM users WHERE email NOT LIKE '%%@example.com'") == [(0,)]
+    others = "SELECT COUNT(*) FROM users WHERE state = 'active' AND email NOT LIKE '%%@example.com'"
+    assert app.rows(others) == [(0,)]
     app.site.limits._limiter.storage.reset()
     for email in ("admin", "admin@localhost", "softcart@localhost"):
         assert not is_in(sign_in(app, email, "softcart"))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from softcart_assets.connections import SettingError
+from softcart_assets.inspire_app.leaks import leaked_passwords
 from softcart_assets.inspire_app.providers import Providers
 from softcart_assets.inspire_app.settings import PREFIX, Settings
 from softcart_assets.lines.inspire.settings import SETTINGS
@@ -30,6 +31,7 @@ def test_what_is_declared_is_what_is_read(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(os, "environ", asked)
     Settings.from_env()
     Providers.from_env()
+    leaked_passwords()
     read = {name for name in asked.names if name.startswith(PREFIX)}
     assert read == {each.name for each in SETTINGS}
 

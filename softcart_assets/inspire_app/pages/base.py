@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable
 from datetime import date, datetime
 from functools import wraps
@@ -15,14 +16,18 @@ from werkzeug.wrappers import Response
 
 from softcart_assets.inspire_app.accounts import check_own_password
 from softcart_assets.inspire_app.links import kept_form
+from softcart_assets.inspire_app.second_factor import SIGN_IN_WITHIN
 from softcart_assets.inspire_app.sessions import start
 from softcart_assets.inspire_app.site import Site
+from softcart_assets.inspire_app.storage.factors import Factors
 from softcart_assets.inspire_app.storage.mysql import Person
 from softcart_assets.web.problems import refuse
 
 View = Callable[..., Any]
 
 _SECRET: Final = "session"
+SIGN_IN: Final = "sign-in"
+"""Where the browser has the secret of a sign-in that waits for a code."""
 
 
 def signed_in(view: View) -> View:
@@ -61,6 +66,18 @@ class Base:
         if person and session.started_at >= person.sessions_since.replace(microsecond=0):
             g.me, g.session = person, session
             self.site.sessions.viewed(session, session.seen(now))
+
+    def let_in(self, user_id: int) -> Response:
+        """What follows a right password: a session, or first the question for a code."""
+        now = self.site.clock()
+        with self.site.tables() as tables:
+            factors = Factors(tables)
+            if factors.since(user_id):
+                secret = secrets.token_urlsafe(32)
+                factors.add_sign_in(kept_form(secret), user_id, now, now + SIGN_IN_WITHIN)
+                browser[SIGN_IN] = secret
+                return redirect(url_for("pages.code"), 303)
+        return self.begin_session(user_id)
 
     def begin_session(self, user_id: int) -> Response:
         """Sign somebody in, with a new session. What the browser had before is of no use then."""

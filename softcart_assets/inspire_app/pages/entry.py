@@ -1,18 +1,21 @@
-"""The way in and out: a link by mail, a password, and signing out."""
+"""The way in and out: a link by mail, a password, a code, and signing out."""
 
 from __future__ import annotations
 
 from datetime import date
 from typing import Any
 
-from flask import g, redirect, request, url_for
+from flask import flash, g, redirect, request, url_for
+from flask import session as browser
 
 from softcart_assets.inspire_app import accounts
 from softcart_assets.inspire_app.accounts import NotAccepted, Profile
 from softcart_assets.inspire_app.links import Use, kept_form
-from softcart_assets.inspire_app.pages.base import Base, page, signed_in
+from softcart_assets.inspire_app.pages.base import SIGN_IN, Base, page, signed_in
 from softcart_assets.inspire_app.people import email_key
 from softcart_assets.inspire_app.places import country_of, likely_zone, zones
+from softcart_assets.inspire_app.second_factor import take_code
+from softcart_assets.inspire_app.storage.factors import Factors
 
 
 class Entry(Base):
@@ -48,6 +51,7 @@ class Entry(Base):
                         request.form.get("password", ""),
                         profile_of_form() if is_new else None,
                         self.now,
+                        self.site.is_leaked,
                     )
                 except NotAccepted as error:
                     errors = error.errors
@@ -55,7 +59,8 @@ class Entry(Base):
                     if user_id is None:
                         return page("gone.html")[0], 410
                     self.site.sessions.end_all(user_id, self.now)
-                    response = self.begin_session(user_id)
+                    # The link stands for the password, and not for the second factor.
+                    response = self.let_in(user_id)
                     # Somebody new says what for.
                     if is_new:
                         response.headers["Location"] = url_for("pages.goals")
@@ -78,7 +83,33 @@ class Entry(Base):
         if user_id is None:
             told = {"password": "Address and password do not fit together."}
             return page("sign_in.html", told)[0], 401
-        return self.begin_session(user_id)
+        return self.let_in(user_id)
+
+    def code(self) -> Any:
+        """The second step of signing in: a code, after the password."""
+        digest = kept_form(browser.get(SIGN_IN, ""))
+        with self.site.tables() as tables:
+            factors = Factors(tables)
+            user_id = factors.signing_in(digest, self.now)
+            if user_id is None:
+                return redirect(url_for("pages.sign_in"), 303)
+            if request.method == "GET":
+                return page("code.html")
+            self.limit("code", 20)
+            self.limit(f"code {user_id}", 5, by_address=False)
+            field = "recovery" if "recovery" in request.form else "code"
+            try:
+                used = take_code(
+                    factors, self.site.vault, user_id, request.form.get(field, ""), self.now
+                )
+            except NotAccepted as error:
+                return page("code.html", {field: error.errors["code"]})[0], 401
+            factors.end_sign_in(digest)
+            left = factors.codes_left(user_id)
+        response = self.begin_session(user_id)
+        if used:
+            flash(f"You have {left} recovery codes left. Make other ones under Settings.")
+        return response
 
     def sign_out(self) -> Any:
         """Sign out."""

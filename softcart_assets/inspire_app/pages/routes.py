@@ -7,6 +7,7 @@ from flask import Blueprint, Response, request
 from softcart_assets.inspire_app.imports import MOST_BYTES
 from softcart_assets.inspire_app.pages.apps import Apps
 from softcart_assets.inspire_app.pages.entry import Entry
+from softcart_assets.inspire_app.pages.factor import SecondFactor
 from softcart_assets.inspire_app.pages.live import Live
 from softcart_assets.inspire_app.pages.own import Own
 from softcart_assets.inspire_app.pages.safety import Safety
@@ -20,13 +21,14 @@ def blueprint(site: Site) -> Blueprint:
         "pages", __name__, template_folder="templates", static_folder="static", static_url_path="/s"
     )
     entry, training, own, safety = Entry(site), Training(site), Own(site), Safety(site)
-    apps, live = Apps(site), Live(site)
+    apps, factor, live = Apps(site), SecondFactor(site), Live(site)
     get, post, both = ["GET"], ["POST"], ["GET", "POST"]
     for rule, view, methods in (
         ("/", training.today, get),
         ("/start", entry.ask, both),
         ("/finish/<secret>", entry.finish, both),
         ("/sign-in", entry.sign_in, both),
+        ("/sign-in/code", entry.code, both),
         ("/sign-out", entry.sign_out, post),
         ("/sign-out-everywhere", entry.sign_out_everywhere, post),
         ("/log", training.choose, get),
@@ -43,6 +45,7 @@ def blueprint(site: Site) -> Blueprint:
         ("/settings/training", own.training, post),
         ("/settings/messages", own.messages, post),
         ("/password", safety.password, both),
+        ("/second-factor", factor.second_factor, both),
         ("/phone", safety.phone, both),
         ("/sessions", safety.sessions, both),
         ("/apps", apps.apps, both),

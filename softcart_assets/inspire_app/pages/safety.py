@@ -39,6 +39,7 @@ class Safety(Base):
                     form.get("password", ""),
                     form.get("new", ""),
                     self.now,
+                    self.site.is_leaked,
                 )
         except NotAccepted as error:
             return page("password.html", error.errors)

@@ -407,6 +407,13 @@ class Tables(Database):
             "messages": messages,
             "message_events": events,
             "api_tokens": self._rows(f"SELECT {token} FROM api_tokens {of_user}", (user_id,)),
+            "second_factors": self._rows(f"SELECT since FROM second_factors {of_user}", (user_id,)),
+            "recovery_codes": self._rows(
+                f"SELECT created_at, used_at FROM recovery_codes {of_user}", (user_id,)
+            ),
+            "sign_ins": self._rows(
+                f"SELECT began_at, expires_at FROM sign_ins {of_user}", (user_id,)
+            ),
         }
 
     def _of_address(
@@ -438,6 +445,9 @@ class Tables(Database):
             "reason = IF(state = 'dropped', 'The account is deleted.', reason), parameters = '{}', "
             "claimed_by = NULL, claimed_until = NULL WHERE user_id = %s",
             "DELETE FROM credentials WHERE user_id = %s",
+            "DELETE FROM second_factors WHERE user_id = %s",
+            "DELETE FROM recovery_codes WHERE user_id = %s",
+            "DELETE FROM sign_ins WHERE user_id = %s",
             "DELETE FROM api_tokens WHERE user_id = %s",
             "DELETE FROM club_members WHERE user_id = %s",
             "DELETE FROM user_goals WHERE user_id = %s",

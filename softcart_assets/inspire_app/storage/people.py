@@ -74,13 +74,15 @@ class PeopleTables(Database):
             add_messages(self, messages)
 
     def forget(self, now: datetime) -> None:
-        """Delete links that are over, and addresses of messages that are long done. Commits.
+        """Delete links and sign-ins that are over, and addresses of messages that are long done.
+        Commits.
 
         They may be of people without an account, who cannot delete them.
         """
         old = naive(now - _ADDRESSES_FOR)
         for statement in (
             "DELETE FROM links WHERE expires_at < %s LIMIT %s",
+            "DELETE FROM sign_ins WHERE expires_at < %s LIMIT %s",
             "UPDATE messages SET address = NULL WHERE address IS NOT NULL "
             "AND state IN ('sent', 'failed', 'dropped') AND expires_at < %s LIMIT %s",
         ):

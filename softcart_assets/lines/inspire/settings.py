@@ -5,8 +5,9 @@ from softcart_assets.lines.model import Setting
 SETTINGS = (
     Setting(
         "SOFTCART_INSPIRE_APP_SECRET",
-        "Signs sessions and links: at least 32 characters, the same in all processes. By default "
-        "it is in a file in $SOFTCART_HOME, made at the first start.",
+        "Signs sessions and links, and encrypts second factors: at least 32 characters, the same "
+        "in all processes. By default it is in a file in $SOFTCART_HOME, made at the first start. "
+        "After a change, people with a second factor need a recovery code.",
     ),
     Setting(
         "SOFTCART_INSPIRE_APP_URL",
@@ -18,6 +19,13 @@ SETTINGS = (
         "How many proxies stand before the application. Each adds to X-Forwarded-For who asks it. "
         "Limits per address count the address of people then, and otherwise that of the proxy.",
         "1",
+    ),
+    Setting(
+        "SOFTCART_INSPIRE_APP_LEAKED_PASSWORDS",
+        "Passwords that nobody may choose: a file or a folder that Have I Been Pwned's downloader "
+        "has written, or the address of its service. The service gets the first five signs of a "
+        "password's SHA-1. Without it, common passwords of a package are refused.",
+        "https://api.pwnedpasswords.com/range",
     ),
     Setting(
         "SOFTCART_INSPIRE_APP_SMTP_URL",

@@ -1,8 +1,8 @@
 """The source systems of the fitness application: people and messages in MySQL, workouts and
 settings in MongoDB, sessions in DynamoDB.
 
-MySQL has further tables: passwords, links, tokens of applications. They are not declared, so no
-copy of them ever leaves it.
+MySQL has further tables: passwords, second factors, links, tokens of applications. They are not
+declared, so no copy of them ever leaves it.
 """
 
 from softcart_assets.lines.inspire.totals import ACTIVE_DAYS

@@ -1,0 +1,107 @@
+"""The second factor: turning it on and off, and new recovery codes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from flask import flash, g, redirect, request, url_for
+from markupsafe import Markup
+
+from softcart_assets.inspire_app import second_factor as factors
+from softcart_assets.inspire_app.accounts import NotAccepted
+from softcart_assets.inspire_app.pages.base import Base, page, signed_in
+from softcart_assets.inspire_app.second_factor import Change, notice
+from softcart_assets.inspire_app.storage.factors import Factors
+
+
+class SecondFactor(Base):
+    """See the top of this module."""
+
+    @signed_in
+    def second_factor(self) -> Any:
+        """Turn it on, turn it off, make other recovery codes."""
+        with self.site.tables() as tables:
+            is_on = Factors(tables).since(g.me.id) is not None
+        errors: dict[str, str] = {}
+        if request.method == "POST":
+            try:
+                if is_on:
+                    return self._change()
+                return self._turn_on() if request.form.get("sealed") else self._begin()
+            except NotAccepted as error:
+                errors = error.errors
+        with self.site.tables() as tables:
+            left = Factors(tables).codes_left(g.me.id)
+        return page("second_factor.html", errors, is_on=is_on, left=left)
+
+    def _begin(self) -> Any:
+        self.check_password()
+        secret = factors.new_secret()
+        return self._secret(secret, self.site.vault.seal(g.me.id, secret, self.now))
+
+    def _secret(self, secret: str, sealed: str, errors: dict[str, str] | None = None) -> Any:
+        address = factors.address(secret, g.me.email)
+        return page(
+            "set_up_factor.html",
+            errors,
+            # It comes from the library, and from nothing that somebody wrote.
+            picture=Markup(factors.picture(address)),
+            address=address,
+            secret=" ".join(re.findall("....", secret)),
+            # Nothing is kept before a code was right. The page has it meanwhile, encrypted.
+            sealed=sealed,
+        )
+
+    def _turn_on(self) -> Any:
+        self.limit(f"code {g.me.id}", 5, by_address=False)
+        sealed = request.form["sealed"]
+        secret = self.site.vault.opened(g.me.id, sealed, self.now, factors.SET_UP_WITHIN)
+        if secret is None:
+            raise NotAccepted({"password": "That took too long. Begin again."})
+        step = factors.step_of(secret, request.form.get("code", ""), self.now)
+        if step is None:
+            told = "This is not the code. Look whether the clock of your phone is right."
+            return self._secret(secret, sealed, {"code": told})
+        codes = factors.new_recovery_codes()
+        with self.site.tables() as tables, tables.transaction():
+            kept = Factors(tables)
+            is_new = kept.turn_on(g.me.id, sealed, step, self.now)
+            if is_new:
+                kept.set_recovery_codes(g.me.id, factors.recovery_digests(codes), self.now)
+                kept.add_message(notice(g.me.id, Change.ON, self.now))
+        # Another device was faster.
+        if not is_new:
+            return redirect(url_for("pages.second_factor"), 303)
+        return self._told(codes)
+
+    def _change(self) -> Any:
+        self.check_password()
+        self.limit(f"code {g.me.id}", 5, by_address=False)
+        is_off = request.form.get("what") == "off"
+        codes = factors.new_recovery_codes()
+        with self.site.tables() as tables:
+            kept = Factors(tables)
+            code = request.form.get("code", "")
+            factors.take_code(kept, self.site.vault, g.me.id, code, self.now)
+            with tables.transaction():
+                if is_off:
+                    kept.turn_off(g.me.id)
+                    kept.add_message(notice(g.me.id, Change.OFF, self.now))
+                else:
+                    kept.set_recovery_codes(g.me.id, factors.recovery_digests(codes), self.now)
+                    kept.add_message(notice(g.me.id, Change.NEW_CODES, self.now))
+        if not is_off:
+            return self._told(codes)
+        flash("It is off. You are signed out on all other devices.")
+        return self._end_others()
+
+    def _told(self, codes: list[str]) -> Any:
+        self._end_others()
+        return page("recovery_codes.html", codes=codes)
+
+    def _end_others(self) -> Any:
+        """End all sessions but this one, which becomes another one."""
+        self.site.end_sessions(g.me.id)
+        g.session = None
+        return self.begin_session(g.me.id)
