@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from importlib.resources import files
 
+import pyotp
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -46,20 +48,20 @@ class Phone:
             # As if typed, whatever the browser's language says of dates.
             self.browser.execute_script("arguments[0].value = arguments[1]", field, value)
 
-    def press(self, label: str) -> None:
-        """Press the button, and wait until the next page is there."""
+    def press(self, label: str, inside: str = "main") -> None:
+        """Press the button inside an element, and wait until the next page is there."""
         before = self.browser.find_element(By.TAG_NAME, "html")
-        xpath = f"//main//*[self::button or self::a][normalize-space()='{label}']"
+        xpath = f"//{inside}//*[self::button or self::a][normalize-space()='{label}']"
         button = self.browser.find_element(By.XPATH, xpath)
         self.browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
         button.click()
         WebDriverWait(self.browser, 20, 0.1).until(lambda _: self._is_gone(before))
 
-    def mail(self, word: str) -> Arrived:
-        """The mail to Ada with a word in its text, once it has come."""
+    def mail(self, word: str, receiver: str = EMAIL) -> Arrived:
+        """The mail to somebody with a word in its text, once it has come."""
 
         def came(_: object) -> list[Arrived]:
-            return [each for each in self.mails if each.receiver == EMAIL and word in each.text]
+            return [each for each in self.mails if each.receiver == receiver and word in each.text]
 
         return WebDriverWait(self.browser, 30, 0.1).until(came)[0]
 
@@ -150,9 +152,54 @@ def test_from_the_first_mail_to_the_last(phone: Phone) -> None:
     assert "Hello Ada" in phone.text
 
 
+def test_signing_in_with_a_code(phone: Phone) -> None:
+    phone.browser.execute_cdp_cmd("Page.setBypassCSP", {"enabled": True})
+    phone.browser.delete_all_cookies()
+    person = phone.app.person()
+    phone.open("/sign-in")
+    phone.fill(email=person.email, password=PASSWORD)
+    phone.press("Sign in")
+    phone.open("/second-factor")
+    phone.fill(password=PASSWORD)
+    phone.press("Set it up")
+    _check(phone, "set up")
+    picture = phone.browser.find_element(By.CSS_SELECTOR, "svg.code-picture").rect
+    assert picture["width"] == picture["height"] > 200
+    secret = phone.browser.find_element(By.CSS_SELECTOR, ".secret").text
+    codes = pyotp.TOTP(secret.replace(" ", ""))
+    used = codes.timecode(time.time())
+    phone.fill(code=codes.generate_otp(used))
+    phone.press("Turn it on")
+    _check(phone, "recovery codes")
+    recovery = [each.text for each in phone.browser.find_elements(By.CSS_SELECTOR, ".codes li")]
+    phone.press("I have kept them")
+    _look(phone, "/second-factor")
+    phone.mail("needs a code", person.email)
+    for field in ("code", "recovery"):
+        phone.open("/settings")
+        phone.press("Sign out")
+        phone.fill(email=person.email, password=PASSWORD)
+        phone.press("Sign in")
+        _check(phone, "code")
+        if field == "code":
+            # Another one than before. The next one counts already.
+            code = codes.generate_otp(max(used + 1, codes.timecode(time.time())))
+            phone.fill(code=code)
+            phone.press("Sign in")
+        else:
+            phone.browser.find_element(By.TAG_NAME, "summary").click()
+            _check(phone, "recovery code")
+            phone.fill(recovery=recovery[0])
+            phone.press("Sign in", inside="details")
+            assert "You have 7 recovery codes left" in phone.text
+        assert "Hello Ada" in phone.text
+    phone.mail("one of your recovery codes", person.email)
+
+
 PAGES = (
     *("/", "/log", "/log/run", "/log/strength", "/import", "/history", "/goals", "/clubs"),
-    *("/settings", "/password", "/phone", "/sessions", "/apps", "/delete", "/finish/none"),
+    *("/settings", "/password", "/phone", "/sessions", "/apps", "/delete", "/second-factor"),
+    "/finish/none",
 )
 OUTSIDE = ("/", "/start", "/sign-in", "link")
 
@@ -182,6 +229,11 @@ def test_axe_finds_nothing_and_nothing_is_cut_off(phone: Phone, colours: str) ->
 
 def _look(phone: Phone, path: str) -> None:
     phone.open(path)
+    _check(phone, path)
+
+
+def _check(phone: Phone, path: str) -> None:
+    """Whoever sees little, and whoever has a small screen, can use the page that is open."""
     browser = phone.browser
     browser.execute_script(files("axe_core_python").joinpath("axe.min.js").read_text())
     found = browser.execute_async_script(
