@@ -22,17 +22,19 @@ PREFIX: Final = "SOFTCART_INSPIRE_APP"
 _SECRET: Final = f"{PREFIX}_SECRET"
 _SHORTEST_SECRET: Final = 32
 _PROXIES: Final = f"{PREFIX}_PROXIES"
+_SECOND_FACTOR: Final = f"{PREFIX}_SECOND_FACTOR"
 
 
 @dataclass(frozen=True)
 class Settings:
     """`secret`: signs sessions and links. `url`: where people find the application. `proxies`: how
-    many stand before it, see `App`.
+    many stand before it, see `App`. `needs_second_factor`: nobody goes on without one.
     """
 
     secret: bytes = field(repr=False)
     url: str
     proxies: int = 0
+    needs_second_factor: bool = False
 
     @classmethod
     def from_env(cls, url: str = f"http://127.0.0.1:{PORT}") -> Settings:
@@ -48,7 +50,10 @@ class Settings:
         proxies = setting(_PROXIES, "0")
         if not re.fullmatch("[0-9]", proxies):
             raise SettingError(f"{_PROXIES} must be a number from 0 to 9, and not {proxies!r}.")
-        return cls(secret.encode(), found, int(proxies))
+        wanted = setting(_SECOND_FACTOR, "optional")
+        if wanted not in ("optional", "required"):
+            raise SettingError(f"{_SECOND_FACTOR} must be optional or required, not {wanted!r}.")
+        return cls(secret.encode(), found, int(proxies), wanted == "required")
 
     @property
     def is_public(self) -> bool:

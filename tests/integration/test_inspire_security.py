@@ -506,6 +506,26 @@ def test_an_application_takes_the_secret_from_the_page(app: Fitness) -> None:
     assert other.post("/second-factor", sealed=sealed, code=code).status_code == 422
 
 
+def test_nobody_goes_on_without_a_second_factor_where_all_need_one(app: Fitness) -> None:
+    person = app.person()
+    settings = replace(app.site.settings, needs_second_factor=True)
+    strict = Visitor(make(replace(app.site, settings=settings)).test_client())
+    answer = strict.post("/sign-in", email=person.email, password=PASSWORD)
+    assert answer.status_code == 303
+    for path in ("/", "/log", "/settings", "/apps", "/password", "/live"):
+        assert strict.get(path).headers["Location"] == "/second-factor", path
+    assert "before you go on" in strict.get("/second-factor").text
+    # What is theirs they may take along, and go.
+    assert strict.post("/export", form_of="/second-factor").status_code == 200
+    strict.id = person.id
+    set_up(app, strict)
+    assert is_in(strict)
+    visitor = Visitor(make(replace(app.site, settings=settings)).test_client())
+    assert visitor.get("/").status_code == 200
+    assert visitor.get("/start").status_code == 200
+    assert visitor.get("/s/inspire.css").status_code == 200
+
+
 def test_a_code_counts_once_and_only_near_its_time(app: Fitness) -> None:
     person = app.person()
     phone = set_up(app, person)

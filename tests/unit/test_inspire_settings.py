@@ -44,3 +44,14 @@ def test_a_number_of_proxies_is_a_digit(monkeypatch: pytest.MonkeyPatch, number:
     monkeypatch.setenv(f"{PREFIX}_PROXIES", number)
     with pytest.raises(SettingError, match="from 0 to 9"):
         Settings.from_env()
+
+
+def test_a_second_factor_is_optional_or_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}_SECRET", "s" * 40)
+    monkeypatch.delenv(f"{PREFIX}_SECOND_FACTOR", raising=False)
+    assert not Settings.from_env().needs_second_factor
+    monkeypatch.setenv(f"{PREFIX}_SECOND_FACTOR", "required")
+    assert Settings.from_env().needs_second_factor
+    monkeypatch.setenv(f"{PREFIX}_SECOND_FACTOR", "yes")
+    with pytest.raises(SettingError, match="optional or required"):
+        Settings.from_env()

@@ -29,6 +29,21 @@ _SECRET: Final = "session"
 SIGN_IN: Final = "sign-in"
 """Where the browser has the secret of a sign-in that waits for a code."""
 
+_FREE: Final = frozenset(
+    f"pages.{each}"
+    for each in (
+        "second_factor",
+        "sign_in",
+        "code",
+        "ask",
+        "finish",
+        "sign_out",
+        "export",
+        "delete",
+    )
+)
+"""What somebody may do who has no second factor yet where everybody needs one."""
+
 
 def signed_in(view: View) -> View:
     """A view for people who are signed in."""
@@ -46,26 +61,30 @@ class Base:
     def __init__(self, site: Site) -> None:
         self.site = site
 
-    def begin(self) -> None:
-        """Find out who asks."""
+    def begin(self) -> Response | None:
+        """Find out who asks. Returns an answer if they have to set up a second factor first."""
         g.me = g.session = None
         # What programs call and links to unsubscribe need no session, and work without DynamoDB.
         if request.blueprint not in (None, "pages") or request.endpoint == "pages.static":
-            return
+            return None
         secret = browser.get(_SECRET)
         if not secret:
-            return
+            return None
         now = self.site.clock()
         session = self.site.sessions.get(kept_form(secret))
         # The database deletes late: whether it is over is looked at here.
         if session is None or not session.is_valid(now):
-            return
+            return None
         with self.site.tables() as tables:
             person = tables.person(session.user_id)
         # One from before a new password or a sign-out everywhere may not have been found then.
         if person and session.started_at >= person.sessions_since.replace(microsecond=0):
             g.me, g.session = person, session
             self.site.sessions.viewed(session, session.seen(now))
+            needs_one = self.site.settings.needs_second_factor and not person.has_second_factor
+            if needs_one and request.endpoint not in _FREE:
+                return redirect(url_for("pages.second_factor"), 303)
+        return None
 
     def let_in(self, user_id: int) -> Response:
         """What follows a right password: a session, or first the question for a code."""

@@ -21,19 +21,18 @@ class SecondFactor(Base):
     @signed_in
     def second_factor(self) -> Any:
         """Turn it on, turn it off, make other recovery codes."""
-        with self.site.tables() as tables:
-            is_on = Factors(tables).since(g.me.id) is not None
         errors: dict[str, str] = {}
         if request.method == "POST":
             try:
-                if is_on:
+                if g.me.has_second_factor:
                     return self._change()
                 return self._turn_on() if request.form.get("sealed") else self._begin()
             except NotAccepted as error:
                 errors = error.errors
         with self.site.tables() as tables:
             left = Factors(tables).codes_left(g.me.id)
-        return page("second_factor.html", errors, is_on=is_on, left=left)
+        is_needed = self.site.settings.needs_second_factor
+        return page("second_factor.html", errors, left=left, is_needed=is_needed)
 
     def _begin(self) -> Any:
         self.check_password()

@@ -23,7 +23,6 @@ from softcart_assets.inspire_app.preferences import (
     MOODS,
     Notifications,
 )
-from softcart_assets.inspire_app.storage.factors import Factors
 
 WORDINGS: Final[Mapping[tuple[Channel, Purpose], str]] = {
     (Channel.EMAIL, Purpose.REMINDER): "Send me reminders of my workouts by e-mail.",
@@ -43,14 +42,12 @@ class Own(Base):
     def _settings(self, errors: dict[str, str] | None = None) -> Any:
         with self.site.tables() as tables:
             consents = tables.consents(g.me.id)
-            is_on = Factors(tables).since(g.me.id) is not None
         return page(
             "settings.html",
             errors,
             me=g.me,
             likes=self.site.documents.preferences(g.me.id),
             consents=consents,
-            has_second_factor=is_on,
             wordings=WORDINGS,
             weekdays=WEEKDAYS,
             zones=zones(),

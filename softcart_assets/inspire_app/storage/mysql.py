@@ -30,7 +30,9 @@ Consent = tuple[Channel, Purpose]
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody with an account. `sessions_since`: sessions from before are over."""
+    """Somebody with an account. `sessions_since`: sessions from before are over.
+    `has_second_factor`: 1 if signing in needs a code.
+    """
 
     id: int
     email: str
@@ -43,6 +45,7 @@ class Person:
     phone_confirmed_at: datetime | None
     created_at: datetime
     sessions_since: datetime
+    has_second_factor: int
 
 
 @dataclass(frozen=True)
@@ -170,8 +173,10 @@ class Tables(Database):
         row = self._row(
             "SELECT id, email, full_name, phone, birth_date, region, country_code, time_zone, "
             "phone_confirmed_at, created_at, "
-            "GREATEST(changed_at, COALESCE(signed_out_at, changed_at)) AS sessions_since "
-            "FROM users JOIN credentials ON user_id = id WHERE id = %s AND state = 'active'",
+            "GREATEST(changed_at, COALESCE(signed_out_at, changed_at)) AS sessions_since, "
+            "f.since IS NOT NULL AS has_second_factor "
+            "FROM users JOIN credentials AS c ON c.user_id = id "
+            "LEFT JOIN second_factors AS f ON f.user_id = id WHERE id = %s AND state = 'active'",
             (user_id,),
         )
         return Person(**row) if row else None

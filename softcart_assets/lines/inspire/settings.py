@@ -21,6 +21,12 @@ SETTINGS = (
         "1",
     ),
     Setting(
+        "SOFTCART_INSPIRE_APP_SECOND_FACTOR",
+        "Whether people must sign in with a code of an authenticator application: required, or "
+        "optional. It is optional without the setting.",
+        "required",
+    ),
+    Setting(
         "SOFTCART_INSPIRE_APP_LEAKED_PASSWORDS",
         "Passwords that nobody may choose: a file or a folder that Have I Been Pwned's downloader "
         "has written, or the address of its service. The service gets the first five signs of a "
