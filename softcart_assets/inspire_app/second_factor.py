@@ -153,6 +153,12 @@ def step_of(secret: str, code: str, now: datetime) -> int | None:
         return None
 
 
+def is_of_application(text: str) -> bool:
+    """Whether a text has the form of a code of the application, and so can be guessed."""
+    text = _plain(text)
+    return text.isdecimal() and len(text) == 6
+
+
 def new_recovery_codes() -> list[str]:
     """Codes that are told once."""
     return [
@@ -187,7 +193,7 @@ def _taken(
     factor = store.factor(user_id)
     if factor is None:
         return wrong, None
-    if not (text.isdecimal() and len(text) == 6):
+    if not is_of_application(text):
         if not store.use_recovery_code(user_id, kept_form(text), now):
             return "Write the six digits of your application, or a recovery code.", None
         store.mark_right(user_id, factor.last_step)

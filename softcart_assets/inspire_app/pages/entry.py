@@ -14,7 +14,7 @@ from softcart_assets.inspire_app.links import Use, kept_form
 from softcart_assets.inspire_app.pages.base import SIGN_IN, Base, page, signed_in
 from softcart_assets.inspire_app.people import email_key
 from softcart_assets.inspire_app.places import country_of, likely_zone, zones
-from softcart_assets.inspire_app.second_factor import take_code
+from softcart_assets.inspire_app.second_factor import is_of_application, take_code
 from softcart_assets.inspire_app.storage.factors import Factors
 
 
@@ -95,13 +95,14 @@ class Entry(Base):
                 return redirect(url_for("pages.sign_in"), 303)
             if request.method == "GET":
                 return page("code.html")
-            self.limit("code", 20)
-            self.limit(f"code {user_id}", 5, by_address=False)
             field = "recovery" if "recovery" in request.form else "code"
+            text = request.form.get(field, "")
+            self.limit("code", 20)
+            # Nobody who only tries keeps out the person with a recovery code.
+            if is_of_application(text):
+                self.limit(f"code {user_id}", 5, by_address=False)
             try:
-                used = take_code(
-                    factors, self.site.vault, user_id, request.form.get(field, ""), self.now
-                )
+                used = take_code(factors, self.site.vault, user_id, text, self.now)
             except NotAccepted as error:
                 return page("code.html", {field: error.errors["code"]})[0], 401
             factors.end_sign_in(digest)
