@@ -72,7 +72,7 @@ def _hidden(
         if column.privacy is not Privacy.NONE
     }
     # A test may read a source, or give a column to its own query. Then no model has it.
-    personal |= {column for table in lines.published for column in table.pii}
+    personal |= {column for table in lines.published for column in (*table.pii, *table.sensitive)}
     keys = {*arguments.get("columns", ()), *arguments.get("natural_key", ())}
     return personal | {
         name

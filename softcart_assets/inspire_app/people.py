@@ -16,7 +16,8 @@ _ADDRESS: Final = re.compile(
 _NUMBER: Final = re.compile(r"[1-9]\d{6,14}")
 
 _STOP: Final = frozenset(
-    {"stop", "stopall", "unsubscribe", "cancel", "end", "quit", "stopp", "arret", "arrêt", "alto"}
+    {"stop", "stopall", "unsubscribe", "cancel", "end", "quit", "revoke", "optout"}
+    | {"stopp", "arret", "arrêt", "alto"}
 )
 _START: Final = frozenset({"start", "unstop"})
 _YES: Final = frozenset({"yes", "ja", "oui", "sí", "si"})
@@ -52,7 +53,7 @@ def zone_of(name: str) -> ZoneInfo:
 
 def wants_no_more(text: str) -> bool:
     """Whether somebody who answers a text message wants no more of them."""
-    return _word(text) in _STOP
+    return _word(text) in _STOP or "".join(_words(text)) in ("optout", "stopall")
 
 
 def wants_them_again(text: str) -> bool:
@@ -66,8 +67,12 @@ def says_yes(text: str) -> bool:
 
 
 def _word(text: str) -> str | None:
-    words = re.findall(r"\w+", unicodedata.normalize("NFC", text).casefold())
+    words = _words(text)
     return words[0] if len(words) == 1 else None
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", unicodedata.normalize("NFC", text).casefold())
 
 
 def age(birth: date, day: date) -> int:

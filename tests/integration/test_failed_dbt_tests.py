@@ -93,16 +93,16 @@ def test_a_test_whose_sql_fails_says_so(postgres: PostgresConnection, tmp_path: 
 
 
 @pytest.mark.parametrize("of_the_model", [True, False])
-@pytest.mark.parametrize("is_published", [True, False])
+@pytest.mark.parametrize("declared", ["source", "pii", "sensitive"])
 def test_a_personal_key_is_not_shown_whatever_its_name(
-    postgres: PostgresConnection, tmp_path: Path, is_published: bool, of_the_model: bool
+    postgres: PostgresConnection, tmp_path: Path, declared: str, of_the_model: bool
 ) -> None:
     """Its class is that of the source's column, or that of a published column of another name. A
     test may also read a source itself, which is no model.
     """
-    privacy = NONE if is_published else PII
+    privacy = PII if declared == "source" else NONE
     table = Table("t", "", ("tax_id",), "snapshot", (Column("tax_id", privacy),))
-    published = (Published("dim_t", pii=("tax_id",)),) if is_published else ()
+    published = () if declared == "source" else (Published("dim_t", **{declared: ("tax_id",)}),)
     source = Source("x", "mysql", "", (table,))
     lines = Lines([Line("x", "", owner="team:x", sources=(source,), published=published)])
     told = _told(

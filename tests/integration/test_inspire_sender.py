@@ -11,6 +11,7 @@ import time as clock_time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo, available_timezones
@@ -339,6 +340,44 @@ def test_stop_by_text(app: Fitness, people: Callable[..., list[int]]) -> None:
     assert len(provider.sent) == 1
 
 
+def test_stop_counts_for_a_number_that_was_gone(
+    app: Fitness, people: Callable[..., list[int]]
+) -> None:
+    """After some days, such a number is asked again whether it is somebody's. Not after STOP."""
+    [user_id] = people()
+    number, path = phone(user_id), "/hooks/twilio/incoming"
+    sent_to(app, user_id, Channel.SMS, f"SM-{user_id}")
+    gone = {"MessageSid": f"SM-{user_id}", "MessageStatus": "undelivered", "ErrorCode": "30005"}
+    assert twilio(app, "/hooks/twilio/status", gone) == 204
+    assert twilio(app, path, {"From": f"+{number}", "Body": "STOP"}) == 200
+    app.rows("UPDATE suppressions SET since = since - INTERVAL 4 DAY")
+    now, provider = datetime.now(UTC), Steps(Accepted("1"))
+    put(app, [confirmation(user_id, number, now)])
+    send(app, provider, now)
+    assert provider.sent == []
+    # Whoever has the number now takes it back.
+    assert twilio(app, path, {"From": f"+{number}", "Body": "START"}) == 200
+    later = now + timedelta(days=1)
+    put(app, [confirmation(user_id, number, later)])
+    send(app, provider, later)
+    assert [address for _, address in provider.sent] == [number]
+
+
+def test_wishes_that_nobody_can_read_hold_up_no_other(
+    app: Fitness, reached: Reached, people: Callable[..., list[int]]
+) -> None:
+    """Such a person gets nothing: nobody knows at which hours."""
+    first, second = people(*[noon()] * 2)
+    app.site.documents._preferences.update_one(
+        {"_id": first}, {"$set": {"notifications.quiet_from": "nine"}}
+    )
+    now = datetime.now(UTC)
+    put(app, [reminder(each, now) for each in (first, second)])
+    assert run(reached.work, once=True) >= 2
+    assert states(app, first)[0] == ("dropped", "There is no consent.")
+    assert states(app, second)[0] == ("sent", None)
+
+
 def test_a_number_is_confirmed_by_an_answer(app: Fitness) -> None:
     person, path = app.person(), "/hooks/twilio/incoming"
     # The link, and what other tests have left.
@@ -614,12 +653,38 @@ def test_senders_at_once_take_each_message_once(
     now = datetime.now(UTC)
     put(app, [reminder(each, now) for each in ids])
     provider = Steps(Accepted("1"))
-    threads = [threading.Thread(target=send, args=(app, provider, now)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as senders:
+        # None of them fails.
+        assert sum(senders.map(lambda _: send(app, provider, now), range(4))) == 60
     assert len(provider.sent) == len(set(provider.sent)) == 60
+
+
+def test_what_loses_a_deadlock_is_done_again(
+    app: Fitness, people: Callable[..., list[int]]
+) -> None:
+    """Otherwise STOP would be lost, or a message that was sent would be sent again."""
+    [user_id] = people()
+    number, now = phone(user_id), datetime.now(UTC)
+    put(app, [reminder(user_id, now - timedelta(minutes=n)) for n in range(50)])
+    with outbox(app) as table, app.mysql.connect() as other, other.cursor() as cursor:
+        # The server ends the transaction that has written less.
+        cursor.execute("UPDATE messages SET reason = 'x' WHERE user_id = %s", (user_id,))
+        cursor.execute("UPDATE consents SET wording = 'x' WHERE user_id = %s", (user_id,))
+        stopping = ThreadPoolExecutor(1)
+        stopped = stopping.submit(table.stop, number, now)
+        waiting = (
+            "SELECT 1 FROM information_schema.innodb_trx"
+            " WHERE trx_state = 'LOCK WAIT' AND trx_mysql_thread_id = %s"
+        )
+        wait_for(lambda: bool(app.rows(waiting, table._connection.thread_id())))
+        cursor.execute(
+            "SELECT 1 FROM suppressions WHERE address_digest = %s FOR UPDATE",
+            (address_digest(Channel.SMS, number),),
+        )
+        other.commit()
+        stopped.result(60)
+        stopping.shutdown()
+    assert consents(app, user_id) == {("email", "reminder"), ("email", "quote")}
 
 
 def test_stop_and_receipts_by_smpp(

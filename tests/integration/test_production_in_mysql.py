@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, replace
 from decimal import Decimal
@@ -498,6 +498,185 @@ def test_a_role_reads_what_is_not_personal(warehouse: Warehouse) -> None:
         finally:
             admin.query(f"DROP USER {reader}_1")
             admin.query(f"DROP ROLE {reader}")
+
+
+@contextmanager
+def named_user(warehouse: Warehouse, user: str) -> Iterator[MySQLConnection]:
+    """A user without privileges."""
+    with closing(warehouse.target.connect(autocommit=True)) as admin:
+        admin.query(f"CREATE USER {user} IDENTIFIED BY 'Q7-hushed'")
+        try:
+            yield replace(warehouse.target, user=user, password="Q7-hushed")
+        finally:
+            admin.query(f"DROP USER {user}")
+
+
+@contextmanager
+def role(warehouse: Warehouse, name: str) -> Iterator[Callable[[str], bool]]:
+    """A role without privileges. Yields what tells whether it may ask a question."""
+    with (
+        closing(warehouse.target.connect(autocommit=True)) as admin,
+        named_user(warehouse, f"{name}_1") as member,
+    ):
+        admin.query(f"CREATE ROLE {name}")
+
+        def may_ask(question: str) -> bool:
+            with closing(replace(member, database="").connect()) as session:
+                session.query(f"SET ROLE {name}")
+                try:
+                    session.query(f"USE {warehouse.target.database}")
+                    session.query(question)
+                except pymysql.MySQLError as error:
+                    if "denied" in str(error):
+                        return False
+                    raise
+            return True
+
+        try:
+            admin.query(f"GRANT {name} TO {name}_1")
+            yield may_ask
+        finally:
+            admin.query(f"DROP ROLE {name}")
+
+
+def test_who_is_no_longer_the_reader_reads_nothing(warehouse: Warehouse) -> None:
+    """Another one takes its place, or none."""
+    first, second = (f"reader_{os.getpid()}_{number}" for number in (1, 2))
+    questions = [
+        "SELECT id FROM fct_left",
+        "SELECT member FROM dim_member",
+        "SELECT id FROM fct_right",
+    ]
+    with role(warehouse, first) as one, role(warehouse, second) as other:
+
+        def readers() -> list[tuple[bool, bool]]:
+            return [(one(each), other(each)) for each in questions]
+
+        def given_by_a_killed_publication() -> None:
+            run = Server.run
+
+            def killed(self: Server, statement: str) -> int:
+                done = run(self, statement)
+                if statement.startswith("GRANT"):
+                    raise KeyboardInterrupt
+                return done
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Server, "run", killed)
+                with pytest.raises(KeyboardInterrupt):
+                    warehouse.mirror(reader=second)
+
+        warehouse.mirror(reader=first)
+        assert readers() == [(True, False)] * 3
+        # A column that a person has taken back is no obstacle to taking the others back.
+        with closing(warehouse.target.connect(autocommit=True)) as admin:
+            admin.query(f"REVOKE SELECT (amount) ON fct_left FROM {first}")
+        assert not warehouse.mirror(reader=second).is_new
+        assert readers() == [(False, True)] * 3
+        warehouse.mirror(reader="")
+        assert readers() == [(False, False)] * 3
+        given_by_a_killed_publication()
+        assert (False, True) in readers()
+        warehouse.mirror(reader="")
+        assert readers() == [(False, False)] * 3
+
+
+def test_a_privilege_that_cannot_be_taken_back_stops_the_publication(warehouse: Warehouse) -> None:
+    publisher, reader = (f"{name}_{os.getpid()}" for name in ("publisher", "reader"))
+    tables = (TABLES[0], replace(TABLES[1], pii=("amount",)), TABLES[2])
+    database = warehouse.target.database
+    with named_user(warehouse, publisher) as own, role(warehouse, reader) as may_ask:
+        with closing(warehouse.target.connect(autocommit=True)) as admin:
+            grant = f"GRANT ALL ON `{database}`.* TO {publisher}"
+            admin.query(f"{grant} WITH GRANT OPTION")
+            warehouse.mirror(target=own, reader=reader)
+            admin.query(f"REVOKE GRANT OPTION ON `{database}`.* FROM {publisher}")
+            warehouse.change("UPDATE fct_left SET amount = 2")
+            warehouse.publish(tables)
+            for setting, column in ((reader, "amount"), ("", "")):
+                with pytest.raises(PublishError, match=rf"read the column .{column}.*GRANT OPTION"):
+                    warehouse.mirror(tables, target=own, reader=setting)
+            assert may_ask("SELECT amount FROM fct_left")
+            assert warehouse.ask("SELECT MAX(amount) FROM fct_left") == [(1,)], "the old version"
+            # What the message says helps.
+            admin.query(f"{grant} WITH GRANT OPTION")
+            warehouse.mirror(tables, target=own, reader=reader)
+            assert not may_ask("SELECT amount FROM fct_left")
+            assert may_ask("SELECT id FROM fct_left")
+
+            # What somebody else has given, as far as the publishing user may see it.
+            for given in (f"`{database}`.*", "*.*", f"`{database}`.fct_left"):
+                admin.query(f"GRANT SELECT ON {given} TO {reader}")
+                with pytest.raises(PublishError, match=r"may read amount.*somebody ran: GRANT"):
+                    warehouse.mirror(tables, reader=reader)
+                admin.query(f"REVOKE SELECT ON {given} FROM {reader}")
+            # Other privileges, and those on other databases, are nobody's concern.
+            admin.query(f"GRANT SELECT (id), INSERT ON fct_left TO {reader}")
+            admin.query(f"GRANT SELECT ON `{database}x`.* TO {reader}")
+            warehouse.mirror(tables, reader=reader)
+
+
+def test_a_publisher_that_may_not_grant_says_so_and_publishes_in_mysql(
+    warehouse: Warehouse,
+) -> None:
+    publisher, reader = (f"{name}_{os.getpid()}" for name in ("publisher", "reader"))
+    database = warehouse.target.database
+    with (
+        named_user(warehouse, publisher) as own,
+        closing(warehouse.target.connect(autocommit=True)) as admin,
+    ):
+        admin.query(f"GRANT ALL ON `{database}`.* TO {publisher}")
+        for amount in (2, 3):
+            warehouse.change(f"UPDATE fct_left SET amount = {amount}")
+            warehouse.publish()
+            warehouse.mirror(target=own, reader=reader)
+            assert any("may not read all" in line for line in warehouse.told)
+            assert warehouse.ask("SELECT MAX(amount) FROM fct_left") == [(amount,)]
+        # Who may grant need not be who may create roles.
+        with role(warehouse, reader) as may_ask:
+            admin.query(f"GRANT ALL ON `{database}`.* TO {publisher} WITH GRANT OPTION")
+            warehouse.mirror(target=own, reader=reader)
+            assert may_ask("SELECT id FROM fct_left")
+
+
+def test_nothing_in_mysql_tells_a_sensitive_value(on_mariadb: Warehouse) -> None:
+    """No number is made of it: who knows the rest of a row could try which value leads to it."""
+    tables = (*TABLES[:2], replace(TABLES[2], sensitive=("amount",)))
+    on_mariadb.publish(tables)
+    first = on_mariadb.mirror(tables)
+
+    def told() -> list[tuple[Any, ...]]:
+        [(relation,)] = on_mariadb.ask(
+            "SELECT relation FROM _softcart_contents WHERE table_name = 'fct_right' LIMIT 1"
+        )
+        return [
+            *on_mariadb.ask(f"SELECT * FROM `{relation}` WHERE _slot = 1 ORDER BY id"),
+            *on_mariadb.ask(
+                "SELECT row_count, number, digest FROM _softcart_contents"
+                " WHERE table_name = 'fct_right' ORDER BY slot"
+            ),
+            *on_mariadb.ask(
+                "SELECT SUBSTRING(label, LOCATE('/', label)) FROM _softcart_contents"
+                " WHERE table_name = 'fct_right' ORDER BY slot"
+            ),
+        ]
+
+    before = told()
+    assert len(before) == ROWS + 4
+    on_mariadb.change("UPDATE fct_right SET amount = 17 WHERE id <= 500")
+    on_mariadb.publish(tables)
+    second = on_mariadb.mirror(tables)
+    assert second.is_new
+    assert second.versions["fct_right"] != first.versions["fct_right"]
+    on_mariadb.mirror(tables, complete=True)
+    assert told() == before
+    # The other columns travel by difference, and are proven, as those of any table.
+    on_mariadb.change("UPDATE fct_right SET member = 0, amount = 5 WHERE id <= 3")
+    on_mariadb.publish(tables)
+    done = on_mariadb.mirror(tables)
+    assert (done.compared["fct_right"], done.written["fct_right"]) == ("changed rows", 6)
+    assert on_mariadb.ask("SELECT COUNT(*) FROM fct_right WHERE member = 0") == [(3,)]
+    assert not on_mariadb.mirror(tables, complete=True).mended
 
 
 def test_keys_indexes_and_comments(warehouse: Warehouse) -> None:

@@ -178,6 +178,17 @@ def test_a_publisher_that_may_not_grant_says_so_and_publishes(rig: Rig) -> None:
             told: list[str] = []
             assert publish(rig.staging, own, TABLES, (), on_progress=told.append).version == 2
             assert [line for line in told if "stay as they were" in line]
+            # What it cannot take back is more than a remark.
+            with production.connect() as admin:
+                admin.execute(f"GRANT SELECT ON production.things TO {READER}".encode())
+            tables = (TABLES[0], replace(THINGS, pii=("name",)))
+            with pytest.raises(PublishError, match=f"things: the role {READER} may read name"):
+                publish(rig.staging, own, tables, ())
+            with production.connect() as admin:
+                row = admin.execute("SELECT version FROM production_meta.current").fetchone()
+                assert row == (2,)
+                admin.execute(f"ALTER VIEW production.things OWNER TO {publisher}".encode())
+            assert publish(rig.staging, own, tables, ()).version == 3
     finally:
         with rig.staging.connect(autocommit=True) as admin:
             admin.execute(f"DROP ROLE {publisher}".encode())

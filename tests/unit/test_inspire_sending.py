@@ -224,25 +224,29 @@ def test_what_cannot_be_sent_while_the_claim_lasts_is_not_sent(seconds: int) -> 
 
 
 @contextmanager
-def smtp_server(answer: bytes = b"250 queued") -> Iterator[tuple[str, list[str]]]:
-    """A mail server that gives `answer` to RCPT if it is an error, and keeps what it takes."""
+def smtp_server(
+    answer: bytes = b"250 queued", to: bytes = b"RCPT"
+) -> Iterator[tuple[str, list[str]]]:
+    """A mail server that gives `answer` to the command `to`, and keeps what it takes."""
     taken: list[str] = []
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
+            receiver = b""
             self.wfile.write(b"220 here\r\n")
             for line in iter(self.rfile.readline, b""):
                 word = line[:4].upper()
                 if word == b"DATA":
                     self.wfile.write(b"354 go\r\n")
                     mail = b"".join(iter(self.rfile.readline, b".\r\n"))
-                    taken.append(mail.decode())
+                    taken.append((b"Receiver: " + receiver + b"\r\n" + mail).decode())
                     self.wfile.write(b"250 queued\r\n")
                 elif word == b"QUIT":
                     self.wfile.write(b"221 bye\r\n")
                     return
                 else:
-                    self.wfile.write((answer if word == b"RCPT" else b"250 yes") + b"\r\n")
+                    receiver = line[9:-3] if word == b"RCPT" else receiver
+                    self.wfile.write((answer if word in to else b"250 yes") + b"\r\n")
 
     class Server(socketserver.ThreadingTCPServer):
         # Senders keep their connections.
@@ -293,6 +297,24 @@ def test_what_the_mail_server_says(answer: bytes, outcome: Refused | Unavailable
     with smtp_server(answer) as (url, _):
         sender = SmtpSender(url, "hello@example.com")
         assert sender.send(reminder(1), "ada@example.com", LETTER) == outcome
+
+
+def test_a_mail_goes_to_the_very_address() -> None:
+    """A mail program may take a part of it for an encoded word, and read another address."""
+    address = "=?utf-8?q?ada?=@example.com"
+    with smtp_server() as (url, taken):
+        sender = SmtpSender(url, "hello@example.com")
+        assert isinstance(sender.send(reminder(1), address, LETTER), Accepted)
+    assert message_from_string(taken[0])["Receiver"] == address
+
+
+def test_a_mail_server_that_refuses_our_greeting_is_asked_again() -> None:
+    """It says nothing about the mail, which must not be lost."""
+    with smtp_server(b"550 5.7.1 who are you", to=b"EHLO HELO") as (url, taken):
+        sender = SmtpSender(url, "hello@example.com")
+        outcome = sender.send(reminder(1), "ada@example.com", LETTER)
+    assert outcome == Unavailable("The mail server refuses us: 550")
+    assert not taken
 
 
 def test_a_connection_that_the_mail_server_closed_is_opened_again() -> None:
@@ -375,6 +397,8 @@ def test_a_text_message_is_taken() -> None:
         (429, "{}", {"Retry_After": "7"}, Unavailable("429", timedelta(seconds=7))),
         (503, "", {}, Unavailable("503")),
         (401, "{}", {}, Unavailable("401")),
+        (404, '{"code": 20404}', {}, Unavailable("404 20404")),
+        (400, '{"code": 21606}', {}, Unavailable("400 21606")),
     ],
 )
 def test_what_twilio_says(

@@ -107,7 +107,8 @@ class SmtpSender:
         assert self._server is not None, "it is prepared"
         mail = self._mail(message, address, letter)
         try:
-            self._server.send_message(mail)
+            # Not the address that a program reads in `To`: a part of it may be an encoded word.
+            self._server.send_message(mail, to_addrs=[address])
         except smtplib.SMTPRecipientsRefused as error:
             [(code, text)] = error.recipients.values()
             return _outcome(code, text)
@@ -147,6 +148,8 @@ class SmtpSender:
         try:
             if not self._is_tls and self._host not in LOOPBACK:
                 server.starttls(context=context)
+            # A server that takes no greeting of ours says nothing about the mail.
+            server.ehlo_or_helo_if_needed()
             if self._user:
                 server.login(self._user, self._password)
         except BaseException:

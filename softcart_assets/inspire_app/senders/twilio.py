@@ -28,6 +28,9 @@ _LASTING: Final = {
     30006: Lasting.BOUNCE,
 }
 
+_ABOUT_US: Final = frozenset({20404, 21212, 21603, 21606, 21659, 21701, 21703})
+"""Codes about our account, number or messaging service. They end when the setting is mended."""
+
 
 def lasting(code: object) -> Lasting | None:
     """Why a number gets nothing more, by the code of an error of Twilio's."""
@@ -120,8 +123,8 @@ def _no_answer(error: Exception) -> Unavailable:
 def _outcome(response: HTTPResponse, code: object) -> Refused | Unavailable:
     status, reason = response.status, f"{response.status} {code}".strip()
     pause = response.headers.get("Retry-After", "")
-    # 401 and 403 are about our account: they end when the setting is mended.
-    if status < 400 or status in (401, 403, 408, 429) or status >= 500:
+    # 401 and 403 are about our account, too.
+    if status < 400 or status in (401, 403, 408, 429) or status >= 500 or code in _ABOUT_US:
         return Unavailable(reason, timedelta(seconds=int(pause)) if pause.isdecimal() else None)
     return Refused(reason, lasting(code))
 

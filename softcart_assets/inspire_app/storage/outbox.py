@@ -30,7 +30,7 @@ from softcart_assets.inspire_app.people import (
     zone_of,
 )
 from softcart_assets.inspire_app.preferences import Notifications
-from softcart_assets.inspire_app.storage.rows import Database, naive
+from softcart_assets.inspire_app.storage.rows import Database, again_after_deadlock, naive
 
 _INSERT: Final = (
     "INSERT INTO messages (message_key, user_id, address, channel, purpose, template, parameters, "
@@ -60,6 +60,7 @@ class OutboxTable(Database):
         self._execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", ())
         self._wishes = wishes
 
+    @again_after_deadlock
     def claim(self, sender: str, now: datetime) -> Message | None:
         """Claim the message that is due for longest, and commit. None: nothing is due."""
         with self.transaction():
@@ -124,6 +125,7 @@ class OutboxTable(Database):
             wishes.days,
         )
 
+    @again_after_deadlock
     def save(
         self,
         claimed: Message,
@@ -164,6 +166,7 @@ class OutboxTable(Database):
                     self._withdraw(claimed.user_id, claimed.channel, why.value, now)
         return True
 
+    @again_after_deadlock
     def add_link(self, link: Link) -> None:
         """Keep a link that is about to be sent, and commit."""
         with self.transaction():
@@ -200,6 +203,7 @@ class OutboxTable(Database):
             )
         return row["message_key"] if row else None
 
+    @again_after_deadlock
     def unsubscribe(self, message: Message, now: datetime) -> None:
         """Withdraw the consent that let a message come, and commit. Twice is the same as once."""
         with self.transaction():
@@ -207,6 +211,7 @@ class OutboxTable(Database):
                 self._withdraw(message.user_id, message.channel, "link", now, message.purpose)
             self._event(message.key, "unsubscribed", now)
 
+    @again_after_deadlock
     def stop(self, phone: str, now: datetime) -> None:
         """A number wrote STOP: it gets nothing more, whoever has it. Commits."""
         with self.transaction():
@@ -230,6 +235,7 @@ class OutboxTable(Database):
         elif says_yes(text):
             self.confirm(phone, now)
 
+    @again_after_deadlock
     def confirm(self, phone: str, now: datetime) -> None:
         """A number is theirs who were asked there last whether it is. Commits."""
         with self.transaction():
@@ -247,6 +253,7 @@ class OutboxTable(Database):
                     (naive(now), last.user_id, phone),
                 )
 
+    @again_after_deadlock
     def start_again(self, phone: str) -> None:
         """A number that wrote STOP may get messages again, once its owner consents. Commits."""
         with self.transaction():
@@ -256,11 +263,13 @@ class OutboxTable(Database):
                 (address_digest(Channel.SMS, phone),),
             )
 
+    @again_after_deadlock
     def delivered(self, key: str, now: datetime) -> None:
         """A message has arrived. Commits."""
         with self.transaction():
             self._event(key, "delivered", now)
 
+    @again_after_deadlock
     def bounced(self, key: str, detail: str, now: datetime, lasting: Lasting | None) -> None:
         """A message came back, or its receiver has complained. Commits.
 
@@ -336,8 +345,10 @@ class OutboxTable(Database):
         self._execute(
             "INSERT INTO suppressions (channel, address_digest, reason, since) "
             "VALUES (%s, %s, %s, %s) ON DUPLICATE KEY UPDATE "
-            # A complaint lets mail about the account through. What is worse stays.
-            "reason = IF(reason = 'complaint', VALUES(reason), reason), since = VALUES(since)",
+            # What is worse stays: a complaint lets mail about the account through, a bounce does so
+            # after some days, and STOP never.
+            "reason = IF(reason = 'complaint' OR VALUES(reason) = 'stop', VALUES(reason), reason), "
+            "since = VALUES(since)",
             (channel.value, address_digest(channel, address), why.value, naive(now)),
         )
 

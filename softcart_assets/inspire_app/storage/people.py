@@ -16,7 +16,7 @@ from softcart_assets.inspire_app.outbox import Channel, Message, Purpose
 from softcart_assets.inspire_app.people import zone_of
 from softcart_assets.inspire_app.planning import BestHours, Person
 from softcart_assets.inspire_app.storage.outbox import add_messages
-from softcart_assets.inspire_app.storage.rows import Database, naive
+from softcart_assets.inspire_app.storage.rows import Database, again_after_deadlock, naive
 
 LOG: Final = logging.getLogger("softcart.messages")
 
@@ -68,11 +68,13 @@ class PeopleTables(Database):
         ]
         return people, last if len(users) == most else None
 
+    @again_after_deadlock
     def add_all(self, messages: list[Message]) -> None:
         """See `planning.People`."""
         with self.transaction():
             add_messages(self, messages)
 
+    @again_after_deadlock
     def forget(self, now: datetime) -> None:
         """Delete links and sign-ins that are over, and addresses of messages that are long done.
         Commits.

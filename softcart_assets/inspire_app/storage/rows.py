@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from functools import wraps
+from random import uniform
+from typing import Any, Final, ParamSpec, TypeVar
 
 import pymysql
 from pymysql.cursors import DictCursor
+
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
+
+_DEADLOCK: Final = 1213
+_TRIES: Final = 20
+_PAUSE_SECONDS: Final = 0.05
+
+
+def again_after_deadlock(method: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
+    """A method that is one transaction, and is done again if the server took it back.
+
+    When two transactions wait for each other, the server ends one of them. Nobody is to blame.
+    """
+
+    @wraps(method)
+    def tried(*args: _Given.args, **named: _Given.kwargs) -> _Result:
+        for _ in range(_TRIES - 1):
+            try:
+                return method(*args, **named)
+            except pymysql.OperationalError as error:
+                if error.args[0] != _DEADLOCK:
+                    raise
+            time.sleep(uniform(0, _PAUSE_SECONDS))
+        return method(*args, **named)
+
+    return tried
 
 
 class Database:

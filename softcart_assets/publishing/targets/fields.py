@@ -161,7 +161,7 @@ def rows_query(
 ) -> sql.Composed:
     """The query that gives each row as text of an INSERT, its number and its digest.
 
-    `columns`: all columns of production, of which the number is made.
+    `columns`: those of which the number is made.
     """
     literals = [SQL("coalesce({}, 'NULL')").format(field.literal) for field in found]
     digest = SQL(POSTGRES.row_number([field.column for field in found]))

@@ -15,11 +15,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 import psycopg
-import pymysql
 from psycopg import IsolationLevel
 from psycopg.sql import SQL, Composable, Identifier
 
@@ -80,12 +79,17 @@ class Mirrored:
 
 @dataclass(frozen=True)
 class _Table:
-    """A table of production. `columns`: all, of which the numbers of its rows are made."""
+    """A table of production without its sensitive columns.
+
+    `content`: its rows by numbers that are made of these columns. `version`: what its rows are
+    known by in production.
+    """
 
     declared: PublishedTable
     columns: Columns
     content: Content
     relation: Relation
+    version: str
 
     @property
     def name(self) -> str:
@@ -157,12 +161,8 @@ def mirror(
         {name: each.sums.rows.count for name, each in held.items()},
         {name: each.sums.digest for name, each in held.items()},
         run.written,
-        {name: each.label for name, each in held.items()},
-        {
-            name: tuple((f.column.name, kinds[f.column.name]) for f in table.relation.fields)
-            for name, table in found.items()
-            for kinds in [dict(table.columns)]
-        },
+        {name: table.version for name, table in found.items()},
+        {name: table.columns for name, table in found.items()},
         run.compared,
         run.mended,
         time.monotonic() - started,
@@ -195,19 +195,21 @@ def _tables(
         if table.name not in current.row_counts or not may_leave(table):
             continue
         columns = shapes[table.name]
-        content = known.get(table.name)
-        if content is None:  # of an old release
-            names = [column for column, _ in columns]
-            rows = contents.count(session, Identifier("production", table.name), names)
-            content = Content(None, rows, current.version)
         # What is sensitive leaves the warehouse to no other server.
         shown = tuple((name, kind) for name, kind in columns if name not in table.sensitive)
+        content = known.get(table.name)
+        version = content.label if content else ""
+        if content is None or shown != columns:  # of an old release, or with other numbers
+            names = [column for column, _ in shown]
+            rows = contents.count(session, Identifier("production", table.name), names)
+            # Who knows the rest of a row could try which sensitive value leads to its number.
+            content = replace(content or Content(None, rows, current.version), rows=rows)
         indexes = tuple(
             each for each in table.declared.indexes if not set(each) & set(table.sensitive)
         )
         its_fields = fields.fields(table.name, shown, table.key, indexes)
         relation = Relation.of(table.name, its_fields, table.key, indexes)
-        found[table.name] = _Table(table, columns, content, relation)
+        found[table.name] = _Table(table, shown, content, relation, version or content.label)
     return found
 
 
@@ -512,8 +514,6 @@ class _Mirror:
         self._server.comment(relation, {column: text for (_, column), text in texts.items()})
 
     def _grant(self, views: Collection[str]) -> None:
-        if not self._reader:
-            return
         wanted: dict[str, Sequence[str]] = {
             name: [
                 field.column.name
@@ -523,14 +523,7 @@ class _Mirror:
             for name, table in self._tables.items()
             if name in views
         }
-        try:
-            self._server.grant(self._reader, wanted, self._tell)
-        except pymysql.MySQLError as error:
-            self._tell(
-                f"the role {self._reader} may not read all that it should: {error.args[-1]}. "
-                f"An administrator creates the role once (CREATE ROLE {self._reader}), and gives "
-                "the publishing user GRANT OPTION on the database"
-            )
+        self._server.grant(self._reader, wanted, self._tell)
 
     def keep_notes(self, target: MySQLConnection) -> None:
         """Have staging keep the notes that the next publication needs."""

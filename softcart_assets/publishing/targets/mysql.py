@@ -51,6 +51,13 @@ _UNFIT = (1264, 1265, 1292, 1366, 1406, 1067, 3140)
 """The server's errors about a value that does not fit into its column."""
 _NOT_NOW = (1205, 1213)
 _DENIED = (1044, 1045, 1142, 1143, 1227, 1370, 1410)
+_NO_ROLE = 1133
+"""MariaDB's error for a role that is missing. MySQL's is in `_DENIED`."""
+_NOT_GRANTED = (1141, 1147)
+
+_BEGUN = "begun "
+"""Before the note of privileges that may not be given yet."""
+_QUOTED = "`(?:[^`]|``)+`"
 
 _SET_UP = {
     "_softcart_current": "(id TINYINT PRIMARY KEY, slot TINYINT NOT NULL,"
@@ -443,32 +450,138 @@ class Server:
     def grant(
         self, reader: str, wanted: dict[str, Sequence[str]], tell: Callable[[str], None]
     ) -> None:
-        """Let a role read these columns of these views, and no others of ours."""
-        name = quote(reader)
-        self.run(f"CREATE ROLE IF NOT EXISTS {name}")
-        granted = dict(self.ask("SELECT name, granted FROM _softcart_views"))
-        for view, columns in wanted.items():
-            text = f"{reader}: {', '.join(map(quote, columns))}"
-            if granted.get(view) == text:
-                continue
-            self.revoke(view, granted.get(view, ""))
-            if columns:
-                self.run(
-                    f"GRANT SELECT ({', '.join(map(quote, columns))}) ON {quote(view)} TO {name}"
-                )
-            self.run(
-                f"UPDATE _softcart_views SET granted = {self.literal(text)}"
-                f" WHERE name = {self.literal(view)}"
-            )
-            tell(f"{view}: {reader} may read {len(columns)} column(s)")
+        """Let a role read these columns of these views, and no others of ours.
 
-    def revoke(self, view: str, granted: str) -> None:
-        """Take back what `grant` has given to a view's readers."""
-        reader, _, columns = granted.partition(": ")
-        if columns:
-            # A person may have taken it back, or dropped the role.
-            with suppress(pymysql.MySQLError):
-                self.run(f"REVOKE SELECT ({columns}) ON {quote(view)} FROM {quote(reader)}")
+        `reader`: empty if nobody may. What another one could read is taken back. Raises
+        `PublishError` if that does not work. What cannot be given is told.
+        """
+        granted = dict(self.ask("SELECT name, granted FROM _softcart_views"))
+        texts = {
+            view: f"{reader}: {', '.join(map(quote, columns))}"
+            for view, columns in wanted.items()
+            if reader and view in granted
+        }
+        for view, before in granted.items():
+            is_other = _reader_of(before) != reader
+            if before and (is_other or texts.get(view, before) != before):
+                kept = () if is_other else wanted[view]
+                granted[view] = self.revoke(view, before, kept)
+        missing = {view: text for view, text in texts.items() if granted[view] != text}
+        try:
+            if missing:
+                self._create_role(reader)
+            for view, text in missing.items():
+                self._give(view, wanted[view], text, granted[view])
+                tell(f"{view}: {reader} may read {len(wanted[view])} column(s)")
+        except pymysql.MySQLError as error:
+            if error.args[0] not in (*_DENIED, _NO_ROLE):
+                raise
+            tell(
+                f"the role {reader} may not read all that it should: {error.args[-1]}. "
+                f"An administrator creates the role once (CREATE ROLE {reader}), and gives "
+                "the publishing user GRANT OPTION on the database"
+            )
+        self._refuse_more(reader, wanted)
+
+    def _create_role(self, reader: str) -> None:
+        try:
+            self.run(f"CREATE ROLE IF NOT EXISTS {quote(reader)}")
+        except pymysql.MySQLError as error:
+            # An administrator may have made it. If not, GRANT fails, too.
+            if error.args[0] not in _DENIED:
+                raise
+
+    def _give(self, view: str, columns: Sequence[str], text: str, before: str) -> None:
+        # Before it is given: a publication that is killed in between must not forget it.
+        self._note_grant(view, _BEGUN + text)
+        reader = _reader_of(text)
+        try:
+            if columns:
+                names = ", ".join(map(quote, columns))
+                self.run(f"GRANT SELECT ({names}) ON {quote(view)} TO {quote(reader)}")
+        except pymysql.MySQLError as error:
+            if error.args[0] in (*_DENIED, _NO_ROLE):
+                self._note_grant(view, before)
+            raise
+        self._note_grant(view, text)
+
+    def _refuse_more(self, reader: str, wanted: dict[str, Sequence[str]]) -> None:
+        """Raise `PublishError` if others let the role read more than it should, as far as the
+        publishing user may see that.
+        """
+        try:
+            found = self.ask(f"SHOW GRANTS FOR {quote(reader)}") if reader else []
+        except pymysql.MySQLError:
+            return  # Most publishing users may not ask, or there is no such role.
+        hidden = {
+            view: [name for name in self.columns(view) if name not in columns]
+            for view, columns in wanted.items()
+            if found
+        }
+        for (grant,) in found:
+            for view, columns in hidden.items():
+                if readable := self._readable(grant, view, columns):
+                    raise PublishError(
+                        f"{NAME}/{view}: {reader} may read {', '.join(readable)}, which it should "
+                        f"not read, because somebody ran: {grant}. Take it back with REVOKE as an "
+                        "administrator, and publish again."
+                    )
+
+    def _readable(self, grant: str, view: str, columns: Sequence[str]) -> list[str]:
+        """Those of a view's columns that a line of SHOW GRANTS lets somebody read."""
+        found = re.match(rf"GRANT (.+?) ON (\*|{_QUOTED})\.(\*|{_QUOTED}) TO ", grant)
+        if not found or found[3] not in ("*", quote(view)):
+            return []
+        database = self.literal(found[2][1:-1].replace("``", "`"))
+        # The name may have wildcards.
+        if found[2] != "*" and self.ask(f"SELECT DATABASE() LIKE {database}") != [(1,)]:
+            return []
+        # A list of columns leaves its brackets.
+        if re.search(r"\b(ALL PRIVILEGES|SELECT)\b(?! \()", re.sub(_QUOTED, "", found[1])):
+            return [*columns]
+        listed = re.search(rf"\bSELECT \(({_QUOTED}(?:, {_QUOTED})*)\)", found[1])
+        return [name for name in columns if listed and quote(name) in listed[1]]
+
+    def revoke(self, view: str, granted: str, kept: Collection[str] = ()) -> str:
+        """Take back what `grant` has given to a view's readers, but for the columns `kept`.
+
+        Returns what is left of it. Raises `PublishError` if the server refuses.
+        """
+        before = granted.removeprefix(_BEGUN)
+        reader, _, columns = before.partition(": ")
+        given, stays = re.findall(_QUOTED, columns), {*map(quote, kept)}
+        # One by one: if a person has taken one of them back, the server refuses them together.
+        for column in given:
+            if column in stays:
+                continue
+            statement = f"REVOKE SELECT ({column}) ON {quote(view)} FROM {quote(reader)}"
+            try:
+                self.run(statement)
+            except pymysql.MySQLError as error:
+                # A person may have taken it back, or dropped the role.
+                if error.args[0] in _NOT_GRANTED:
+                    continue
+                raise PublishError(
+                    f"{NAME}/{view}: {reader} may still read the column {column}, which it should "
+                    f"not read any more: the server refuses to take it back ({error.args[-1]}). "
+                    f"As an administrator run {statement}; or give the publishing user GRANT "
+                    "OPTION on the database. Then publish again."
+                ) from None
+        left = [column for column in given if column in stays]
+        begun = _BEGUN if before != granted else ""
+        note = f"{begun}{reader}: {', '.join(left)}" if left else ""
+        self._note_grant(view, note)
+        return note
+
+    def _note_grant(self, view: str, granted: str) -> None:
+        self.run(
+            f"UPDATE _softcart_views SET granted = {self.literal(granted)}"
+            f" WHERE name = {self.literal(view)}"
+        )
+
+
+def _reader_of(granted: str) -> str:
+    return granted.removeprefix(_BEGUN).partition(": ")[0]
 
 
 def _sums(found: Sequence[Any]) -> Sums:
