@@ -722,7 +722,7 @@ def test_without_providers_a_page_shows_what_was_sent(
         stop.set()
         sender.join()
     assert f"To {user_id}@example.com" in shown
-    assert f"To {phone(user_id)}" in shown
+    assert f"To +{phone(user_id)}" in shown
     assert f'<a href="{work.url}/unsubscribe/' in shown
 
 
