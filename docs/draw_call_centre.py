@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from pictures import take
+
 from softcart_assets.assembly import LINES
 from softcart_assets.connections import PostgresConnection, staging
 from softcart_assets.paths import REPOSITORY
@@ -85,21 +87,10 @@ def main() -> None:
         return
     with _streams():
         page = _page(warehouse, found[0])
-    flags = "headless=new no-sandbox hide-scrollbars disable-gpu lang=en-GB"
     with TemporaryDirectory() as folder:
         file = Path(folder) / "page.html"
         file.write_text(page)
-        subprocess.run(
-            [
-                browser,
-                *(f"--{flag}" for flag in flags.split()),
-                "--window-size=1440,760",
-                f"--screenshot={PICTURE}",
-                file.as_uri(),
-            ],
-            check=True,
-            capture_output=True,
-        )
+        take(browser, file, PICTURE, 1440, 760)
 
 
 if __name__ == "__main__":

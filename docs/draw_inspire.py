@@ -7,11 +7,11 @@ them, and `make picture` calls this.
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from flask.testing import FlaskClient
+from pictures import take
 
 from softcart_assets.inspire_app.demo import login
 from softcart_assets.inspire_app.server import make, now
@@ -38,7 +38,6 @@ def _pages(client: FlaskClient, email: str, password: str) -> list[str]:
 
 def draw(site: Site, email: str, password: str, browser: str) -> None:
     """Write the picture."""
-    flags = "headless=new no-sandbox hide-scrollbars disable-gpu lang=en-GB"
     with TemporaryDirectory() as folder:
         frames = ""
         for number, page in enumerate(_pages(make(site).test_client(), email, password)):
@@ -47,18 +46,7 @@ def draw(site: Site, email: str, password: str, browser: str) -> None:
         file = Path(folder) / "all.html"
         file.write_text(f"<!doctype html><style>{_ROUND}</style>{frames}")
         width = 24 + (_WIDTH + 24) * len(_PAGES)
-        subprocess.run(
-            [
-                browser,
-                *(f"--{flag}" for flag in flags.split()),
-                f"--user-data-dir={folder}/browser",
-                f"--window-size={width},{_HEIGHT + 48}",
-                f"--screenshot={PICTURE}",
-                file.as_uri(),
-            ],
-            check=True,
-            capture_output=True,
-        )
+        take(browser, file, PICTURE, width, _HEIGHT + 48)
 
 
 def main() -> None:

@@ -6,44 +6,35 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pictures import take
 
 from softcart_assets.connections import EXTRACTS, setting
 
 PICTURES = {
-    "dashboard.png": ("dashboard.html", 1340),
-    "insights.png": ("inspire.html", 3560),
+    "dashboard.png": ("dashboard.html", 1285, ""),
+    # The five insights alone.
+    "insights.png": ("inspire.html", 4000, "header, form, .span, #overview, .definitions"),
 }
-"""Each picture, its page, and how high it is."""
+"""Each picture, its page, how high it is at most, and what of the page it leaves out."""
 
 
 def main() -> None:
     """Write the pictures, if there are pages and a browser."""
-    for name, (page, height) in PICTURES.items():
-        draw(Path(__file__).with_name("images") / name, Path(setting(EXTRACTS)) / page, height)
-
-
-def draw(picture: Path, page: Path, height: int) -> None:
-    """Write a picture of a page."""
     browser = shutil.which("chromium")
-    if browser is None or not page.is_file():
-        print(f"{picture.name} stays: it needs chromium and {page}")
-        return
-    flags = (
-        "headless=new no-sandbox hide-scrollbars disable-gpu lang=en-GB virtual-time-budget=9000"
-    )
-    subprocess.run(
-        [
-            browser,
-            *(f"--{flag}" for flag in flags.split()),
-            f"--window-size=1280,{height}",
-            f"--screenshot={picture}",
-            page.as_uri(),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    for name, (page, height, hidden) in PICTURES.items():
+        file = Path(setting(EXTRACTS)) / page
+        if browser is None or not file.is_file():
+            print(f"{name} stays: it needs chromium and {file}")
+            continue
+        picture = Path(__file__).with_name("images") / name
+        style = f"<style>{hidden} {{ display: none !important }}</style>" if hidden else ""
+        with TemporaryDirectory() as folder:
+            shown = Path(folder) / page
+            shown.write_text(file.read_text().replace("</head>", f"{style}</head>", 1))
+            take(browser, shown, picture, 1280, height)
 
 
 if __name__ == "__main__":

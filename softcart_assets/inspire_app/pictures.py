@@ -9,6 +9,8 @@ from typing import Final
 
 _DAY: Final = timedelta(days=1)
 _WIDTH, _HEIGHT, _FOOT = 320, 140, 18
+_HEAD: Final = 16
+"""Room for the names of months."""
 
 
 def bars(title: str, values: Sequence[tuple[str, float]], unit: str) -> str:
@@ -39,7 +41,10 @@ def bars(title: str, values: Sequence[tuple[str, float]], unit: str) -> str:
 
 
 def calendar(title: str, minutes: Mapping[date, float], today: date, weeks: int = 13) -> str:
-    """A square per day, weeks side by side, darker with more minutes. Monday is on top."""
+    """A square per day, weeks side by side, darker with more minutes. Monday is on top.
+
+    A month has its name above its first whole week.
+    """
     size, gap = 20, 4
     monday = today - today.weekday() * _DAY - (weeks - 1) * 7 * _DAY
     parts, done = [], 0
@@ -50,12 +55,15 @@ def calendar(title: str, minutes: Mapping[date, float], today: date, weeks: int 
         # Four steps: none, under half an hour, under an hour, more.
         level = 0 if value <= 0 else 1 if value < 30 else 2 if value < 60 else 3
         column, row = divmod(number, 7)
+        x = column * (size + gap)
+        if row == 0 and day.day <= 7:
+            parts.append(f'<text x="{x}" y="{_HEAD - 6}">{day:%b}</text>')
         parts.append(
-            f'<rect class="day level{level}" x="{column * (size + gap)}" y="{row * (size + gap)}" '
+            f'<rect class="day level{level}" x="{x}" y="{_HEAD + row * (size + gap)}" '
             f'width="{size}" height="{size}" rx="3"><title>{day.isoformat()}: {value:g} minutes'
             "</title></rect>"
         )
-    width, height = weeks * (size + gap) - gap, 7 * (size + gap) - gap
+    width, height = weeks * (size + gap) - gap, _HEAD + 7 * (size + gap) - gap
     return _picture(title, f"{done} active days in {weeks} weeks", width, height, "".join(parts))
 
 

@@ -67,6 +67,7 @@ def test_every_page_answers(app: Fitness) -> None:
 
 def test_a_workout_is_logged_and_shown(app: Fitness) -> None:
     person = app.person()
+    assert "Nothing here yet." in person.get("/history").text
     assert person.log("run", 45, distance_km="7,5", effort=6, note="by the lake").status_code == 303
     assert "7.5 km" in person.get("/").text
     assert "1</span> day in a row" in person.get("/").text
@@ -216,7 +217,10 @@ def test_goals_show_how_far_the_week_has_come(app: Fitness) -> None:
     assert "60 of 150 minutes" in page
     assert "10 of 20 km" in page
     assert "Run 5 km: 50 percent" in page
-    person.post("/goals", goal2="25")
+    person.post("/goals", goal2="1250.25")
+    assert "10 of 1,250.2 km" in person.get("/").text
+    # The form has what was given, so that saving it again changes nothing.
+    assert 'value="1250.25"' in person.get("/goals").text
     rows = app.rows(
         "SELECT goal_id, amount, ended_on IS NULL FROM user_goals WHERE user_id = %s ORDER BY id",
         person.id,
@@ -224,7 +228,7 @@ def test_goals_show_how_far_the_week_has_come(app: Fitness) -> None:
     assert rows == [
         (1, Decimal("150.00"), 0),
         (2, Decimal("20000.00"), 0),
-        (2, Decimal("25000.00"), 1),
+        (2, Decimal("1250250.00"), 1),
     ]
 
 
@@ -293,7 +297,7 @@ def test_a_file_of_another_application_is_imported_once(app: Fitness) -> None:
 
     file = a_run(app.clock.now - timedelta(days=2))
     assert "1 new workout" in send(file)
-    assert "You had 1 of them already." in send(file)
+    assert "1 workout was in your history already." in send(file)
     [workout] = person.export()["workouts"]
     assert (workout["activity"], workout["origin"]) == ("run", "gpx")
     assert 2200 < workout["distance_m"] < 2250

@@ -216,7 +216,7 @@ def test_a_day_is_planned_sent_and_ended_by_one_click(
     path = fields["List-Unsubscribe"].strip("<>").removeprefix("http://127.0.0.1:8091")
     browser = app.visitor()
     # Programs that look at links unsubscribe nobody.
-    assert "No more messages?" in browser.get(path).text
+    assert "No more reminders by e-mail?" in browser.get(path).text
     assert ("email", "reminder") in consents(app, user_id)
     assert browser.client.post(path[:-1]).status_code == 404
     done = browser.client.post(path, data={"List-Unsubscribe": "One-Click"})
@@ -787,7 +787,7 @@ def test_without_providers_a_page_shows_what_was_sent(
         stop.set()
         sender.join()
     assert f"To {user_id}@example.com" in shown
-    assert f"To {phone(user_id)}" in shown
+    assert f"To +{phone(user_id)}" in shown
     assert f'<a href="{work.url}/unsubscribe/' in shown
 
 

@@ -303,6 +303,25 @@ def test_the_calendar_has_a_square_per_day_until_today() -> None:
     assert len(squares) == 12 * 7 + 5
     assert squares[-1].attrib["class"] == "day level2"
     assert shown.attrib["aria-label"] == "Your days: 1 active days in 13 weeks"
+    # Above the weeks of 7 September, 5 October and 2 November.
+    months = {each.text: int(each.attrib["x"]) // 24 for each in shown.iter("text")}
+    assert months == {"Sep": 1, "Oct": 5, "Nov": 9}
+
+
+@pytest.mark.parametrize(
+    ("activity", "metres", "told"),
+    [
+        ("run", "5250", ("Pace", "5:43 min per km")),
+        # A second less than six minutes is no "5:60".
+        ("walk", "5000.01", ("Pace", "6:00 min per km")),
+        ("swim", "1500", ("Pace", "2:00 min per 100 m")),
+        ("ride", "12500", ("Speed", "25.0 km/h")),
+        ("run", "0", None),
+    ],
+)
+def test_how_fast_somebody_was(activity: str, metres: str, told: tuple[str, str] | None) -> None:
+    done = replace(RUN, activity=activity, details={"distance_m": Decimal(metres)})
+    assert forms.pace(done) == told
 
 
 def test_amounts_are_kept_as_exactly_as_the_warehouse_has_them() -> None:

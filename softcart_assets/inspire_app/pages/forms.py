@@ -90,6 +90,19 @@ def read(
     return workout, _named(activity, workout.problems(now))
 
 
+def pace(workout: Workout) -> tuple[str, str] | None:
+    """What it is called and how fast somebody was. None: there is no distance."""
+    metres = float(workout.details.get("distance_m") or 0)
+    if not metres:
+        return None
+    seconds = workout.duration.total_seconds()
+    if workout.activity == "ride":
+        return "Speed", f"{metres / seconds * 3.6:.1f} km/h"
+    length, unit = (100, "100 m") if workout.activity == "swim" else (1000, "km")
+    minutes, rest = divmod(round(seconds * length / metres), 60)
+    return "Pace", f"{minutes}:{rest:02d} min per {unit}"
+
+
 def _details(activity: str, form: Mapping[str, str], errors: dict[str, str]) -> dict[str, Any]:
     details: dict[str, Any] = {}
     for field in FIELDS[activity]:

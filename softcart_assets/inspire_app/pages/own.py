@@ -114,7 +114,7 @@ class Own(Base):
         return self._kept()
 
     def _kept(self) -> Any:
-        flash("It is kept.")
+        flash("Saved.")
         return redirect(url_for("pages.settings"), 303)
 
     @signed_in

@@ -58,10 +58,17 @@ def blueprint(site: Site) -> Blueprint:
     pages.url_value_preprocessor(_allow_files)
     pages.before_app_request(entry.begin)
     pages.after_request(_private)
-    pages.add_app_template_filter(lambda n: f"{n:.1f}".removesuffix(".0"), "amount")
+    pages.add_app_template_filter(_amount, "amount")
+    # As a form takes it.
+    pages.add_app_template_filter(lambda n: f"{n.normalize():f}", "exact")
     pages.add_app_template_filter(lambda name: f"pages.{name}", "prefixed")
     pages.add_app_template_global(zip, "zip")
     return pages
+
+
+def _amount(number: float, places: int = 1) -> str:
+    """A number for people to read, with at most so many places."""
+    return f"{number:,.{places}f}".rstrip("0").rstrip(".")
 
 
 def _allow_files(endpoint: str | None, _: object) -> None:

@@ -70,7 +70,7 @@ class Safety(Base):
             tables.set_phone(g.me.id, number)
             if number:
                 tables.add_message(confirmation(g.me.id, number, self.now))
-        flash("It is kept. Answer the message that we send there." if number else "It is kept.")
+        flash("Saved. Answer the message that we send there." if number else "Saved.")
         return redirect(url_for("pages.settings"), 303)
 
     @signed_in
@@ -87,7 +87,7 @@ class Safety(Base):
                 # Only those of whoever asks are in `found`.
                 for id in found.keys() & set(request.form.getlist("session")):
                     self.site.sessions.sign_out(id, self.now)
-                flash("They are ended.")
+                flash("They are signed out.")
                 return redirect(url_for("pages.sessions"), 303)
         zone, now = zone_of(g.me), self.now.timestamp()
         shown = [

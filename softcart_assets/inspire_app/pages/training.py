@@ -122,8 +122,7 @@ class Training(Base):
         days = self.site.documents.days(g.me.id)
         rest = self.site.documents.preferences(g.me.id).rest_days
         by_week = [
-            (f"{monday.day}/{monday.month}", n)
-            for monday, n in weeks.workouts_by_week(made, day, 8)
+            (f"{monday.day} {monday:%b}", n) for monday, n in weeks.workouts_by_week(made, day, 8)
         ]
         return page(
             "history.html",
@@ -149,6 +148,7 @@ class Training(Base):
             kept=kept,
             began=done.started_at.astimezone(ZoneInfo(done.time_zone)),
             fields=forms.FIELDS[done.activity],
+            pace=forms.pace(done),
         )
 
     @signed_in
@@ -176,7 +176,7 @@ class Training(Base):
                 if not errors:
                     with tables.transaction():
                         tables.set_goals(g.me.id, wanted, self.day)
-                    flash("Your goals are kept.")
+                    flash("Your goals are saved.")
                     return redirect(url_for("pages.today"), 303)
             return page("goals.html", errors, goals=tables.goals(g.me.id))
 

@@ -25,8 +25,9 @@ _LARGEST: Final = 100_000
 _STYLE: Final = (
     "body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:44rem;padding:1rem}"
     "article{border:1px solid #8886;border-radius:.5rem;margin:1rem 0;padding:.75rem 1rem}"
-    "h2{font-size:1rem;margin:0}pre{font:inherit;overflow-wrap:anywhere;white-space:pre-wrap}"
-    "p{margin:0}button{font:inherit;padding:.4rem .8rem}"
+    "h1{line-height:1.15}h2{font-size:1rem;margin:0}p{margin:0}a{color:light-dark(#0b6b4a,#58cd9e)}"
+    "body{overflow-wrap:anywhere}pre{font:inherit;white-space:pre-wrap}"
+    "button{font:inherit;min-height:2.75rem;padding:.4rem 1rem}"
     ":root{color-scheme:light dark}"
 )
 _POLICY: Final = (
@@ -109,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
                 told = "The answer was sent."
         except OSError as error:
             told = f"The application does not answer: {type(error).__name__}."
-        self._answer(200, "text/plain", told)
+        self._answer(200, "text/html; charset=utf-8", _document(told, '<a href="/">Back</a>'))
 
     def _json(self, status: int, members: dict[str, Any]) -> None:
         self._answer(status, "application/json", json.dumps(members))
@@ -136,18 +137,25 @@ class _Handler(BaseHTTPRequestHandler):
 def page(kept: Kept, app: str) -> str:
     """The page with all that came, the newest first. Only links to the application are links."""
     articles = "".join(_article(each, app) for each in kept)
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>What was sent</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_STYLE}</style><h1>What was sent</h1>"
+    return _document(
+        "What was sent",
         "<p>Nothing of it has left this machine. Reload the page for more.</p>"
-        f"{articles or '<p>Nothing yet.</p>'}</html>"
+        f"{articles or '<p>Nothing yet.</p>'}",
+    )
+
+
+def _document(title: str, content: str) -> str:
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{_STYLE}</style><main><h1>{title}</h1>{content}</main></html>"
     )
 
 
 def _article(arrived: Arrived, app: str) -> str:
     fields = dict(arrived.fields)
-    lines = [f"To {arrived.receiver}, {arrived.at:%H:%M:%S} UTC"]
+    receiver = arrived.receiver if arrived.is_mail else f"+{arrived.receiver}"
+    lines = [f"To {receiver}, {arrived.at:%H:%M:%S} UTC"]
     lines += [f"{name}: {fields[name]}" for name in _SHOWN if name in fields]
     told = "<br>".join(map(escape, lines))
     title = arrived.subject if arrived.is_mail else "Text message"
