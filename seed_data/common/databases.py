@@ -1,4 +1,4 @@
-"""The interface of a database for seeding, whatever its kind.
+"""The interface of a database for seeding, whatever its kind, and what several kinds share.
 
 The database itself says whose data it holds, by a mark on each of our tables. The mark begins with
 the name of the source. The parameters of the seed follow when all databases of the line are loaded.
@@ -9,10 +9,15 @@ make, or made for another source, are never touched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from softcart_assets.lines.model import Source, Table
 
@@ -53,6 +58,46 @@ class Database(Protocol):
     def complete(self, tables: Collection[Table], parameters: str) -> None:
         """Record that these tables of all databases are loaded, with these parameters."""
         ...
+
+
+def write_batches(
+    directory: Path,
+    rows: int,
+    write: Callable[[pa.RecordBatch], object],
+    at_once: int,
+    advance: Advance,
+) -> int:
+    """Write the Parquet files of a table in batches of `rows`, `at_once` of them at a time.
+
+    Returns the number of rows. So many batches more are read ahead, so memory is bounded. An error
+    of a batch ends it, after those under way.
+    """
+    waiting: deque[tuple[int, Future[object]]] = deque()
+    count = 0
+
+    def wait_for(most: int) -> None:
+        nonlocal count
+        while len(waiting) > most:
+            size, job = waiting.popleft()
+            job.result()
+            count += size
+            advance(size)
+
+    with ThreadPoolExecutor(at_once, thread_name_prefix=directory.name) as threads:
+        try:
+            for batch in _batches(directory, rows):
+                waiting.append((batch.num_rows, threads.submit(write, batch)))
+                wait_for(2 * at_once - 1)
+            wait_for(0)
+        except BaseException:
+            threads.shutdown(cancel_futures=True)
+            raise
+    return count
+
+
+def _batches(directory: Path, rows: int) -> Iterable[pa.RecordBatch]:
+    for file in sorted(directory.glob("*.parquet")):
+        yield from pq.ParquetFile(file).iter_batches(rows)
 
 
 def some(names: Collection[str]) -> str:

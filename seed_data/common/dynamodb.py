@@ -9,14 +9,13 @@ import base64
 import json
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 
-from seed_data.common.databases import Advance, mark_of, refusal
+from seed_data.common.databases import Advance, mark_of, refusal, write_batches
 from seed_data.common.model import SeedError, TableDesign
 from softcart_assets.connections import DynamoConnection
 from softcart_assets.lines.model import Source, Table
@@ -85,23 +84,11 @@ class DynamoDatabase:
 
     def load(self, table: Table, directory: Path, advance: Advance) -> int:
         """Write the items, some requests at once."""
-        count = 0
-        waiting: list[Future[int]] = []
-        with ThreadPoolExecutor(_REQUESTS_AT_ONCE, thread_name_prefix="items") as threads:
-            for file in sorted(directory.glob("*.parquet")):
-                for batch in pq.ParquetFile(file).iter_batches(_ITEMS_A_REQUEST):
-                    items = [json.loads(text) for text in batch.column("item").to_pylist()]
-                    waiting.append(threads.submit(self.put, table, items))
-                    # No more are read ahead than are under way, so memory is bounded.
-                    while len(waiting) >= 2 * _REQUESTS_AT_ONCE:
-                        done = waiting.pop(0).result()
-                        count += done
-                        advance(done)
-            for each in waiting:
-                done = each.result()
-                count += done
-                advance(done)
-        return count
+
+        def put(batch: pa.RecordBatch) -> None:
+            self.put(table, [json.loads(text) for text in batch.column("item").to_pylist()])
+
+        return write_batches(directory, _ITEMS_A_REQUEST, put, _REQUESTS_AT_ONCE, advance)
 
     def put(self, table: Table, items: Sequence[Mapping[str, Any]]) -> int:
         """Write up to 25 items. Returns their number. Raises `SeedError` if the table is too slow.

@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 from bson import Decimal128, json_util
 from pymongo import ASCENDING
 from pymongo.database import Database
 
-from seed_data.common.databases import Advance, mark_of, refusal
+from seed_data.common.databases import Advance, mark_of, refusal, write_batches
 from seed_data.common.model import SeedError, TableDesign
 from softcart_assets.connections import MongoConnection
 from softcart_assets.lines.model import Source, Table
@@ -28,6 +28,7 @@ MARKS = "_softcart_seed"
 _MARK = "marks"
 
 BATCH_DOCUMENTS = 1_000
+_BATCHES_AT_ONCE = 4
 
 
 class MongoDatabase:
@@ -88,18 +89,16 @@ class MongoDatabase:
             self._write(database, dict.fromkeys(names, self.mark) | kept)
 
     def load(self, table: Table, directory: Path, advance: Advance) -> int:
-        """Insert the documents."""
-        count = 0
+        """Insert the documents, some batches at once."""
         with self._open() as database:
             collection = database[table.at_source]
             self._index(collection, table)
-            for file in sorted(directory.glob("*.parquet")):
-                for batch in pq.ParquetFile(file).iter_batches(BATCH_DOCUMENTS):
-                    texts = batch.column("document").to_pylist()
-                    collection.insert_many([document_of(text) for text in texts])
-                    count += batch.num_rows
-                    advance(batch.num_rows)
-        return count
+
+            def insert(batch: pa.RecordBatch) -> None:
+                texts = batch.column("document").to_pylist()
+                collection.insert_many([document_of(text) for text in texts], ordered=False)
+
+            return write_batches(directory, BATCH_DOCUMENTS, insert, _BATCHES_AT_ONCE, advance)
 
     def _index(self, collection: Any, table: Table) -> None:
         """Make the indexes, while the collection is empty: the local server never ends with one of

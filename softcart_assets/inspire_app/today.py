@@ -40,30 +40,26 @@ def todays_choice(
     now: datetime,
 ) -> Today:
     """What is proposed to somebody for a local date. Whoever asks first makes the choice."""
-    kept = {kind: tables.choice(user_id, day, kind) for kind in ("workout", "quote")}
-    quotes = {str(each["id"]): each for each in tables.quotes()}
-    if kept["workout"] is None:
+    kept = tables.choices(user_id, day)
+    if "workout" not in kept:
         asked = _asked(tables, documents, user_id, day)
-        listed = [Quote(each["id"], each["mood"]) for each in quotes.values()]
+        listed = [Quote(each["id"], each["mood"]) for each in tables.quotes()]
         # The workout comes last: where there is one, there may be no quote that is not too soon.
         for each in reversed(recommendations.today(asked, listed, scores(user_id))):
             tables.add_choice(
                 user_id, day, each.kind, each.item, each.propensity, each.policy, each.reason, now
             )
-            # Another request may have been the first. Nothing is kept of a deleted account.
-            kept[each.kind] = tables.choice(user_id, day, each.kind) or {
-                "item": each.item,
-                "reason": each.reason,
-                "done_at": None,
-            }
-    workout, quote = kept["workout"], kept["quote"]
-    assert workout is not None, "there is always a workout"
+            # Nothing is kept of a deleted account.
+            kept[each.kind] = {"item": each.item, "reason": each.reason, "done_at": None}
+        # Another request may have been the first.
+        kept |= tables.choices(user_id, day)
+    workout, quote = kept["workout"], kept.get("quote")
     return Today(
         # A code may have left the catalogue since this morning.
         _WORKOUTS.get(workout["item"], CATALOGUE[0]),
         workout["reason"],
         workout["done_at"] is not None,
-        quotes.get(quote["item"]) if quote else None,
+        tables.quote(int(quote["item"])) if quote else None,
     )
 
 
@@ -94,7 +90,7 @@ def _last_heavy(tables: Tables, documents: Documents, user_id: int, day: date) -
     lately = documents.since(user_id, day - timedelta(days=2))
     heavy = [each.workout.local_date for each in lately if (each.workout.effort or 0) >= _HEAVY]
     before = day - timedelta(days=1)
-    proposed = tables.choice(user_id, before, "workout")
+    proposed = tables.choices(user_id, before).get("workout")
     # Nobody has to say how hard something was.
     if proposed and proposed["done_at"] and _effort(proposed["item"]) is Effort.HEAVY:
         heavy.append(before)
@@ -111,7 +107,7 @@ def mark_done(
 ) -> None:
     """Note what somebody did on a day, if it was proposed to them."""
     # What is chosen later was seen by nobody who did it.
-    shown = tables.choice(user_id, day, "workout")
+    shown = tables.choices(user_id, day).get("workout")
     workout = _WORKOUTS.get(shown["item"]) if shown else None
     if workout and workout.effort is not Effort.REST and workout.activity in activities:
         tables.mark_done(user_id, day, now)

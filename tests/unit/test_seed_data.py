@@ -4,6 +4,7 @@ for LOAD DATA.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import seed_data
+from seed_data.common import databases
 from seed_data.common.model import LineSeed, Output, SeedError, documents
 from seed_data.common.mongodb import document_of
 from seed_data.common.mysql import lines, statements
@@ -203,3 +205,56 @@ def test_a_document_is_read_as_the_driver_reads_it() -> None:
     ):
         text = json_util.dumps({"_id": 1, "value": value})
         assert encode(document_of(text)) == encode(json_util.loads(text)), value
+
+
+def _files(folder: Path, *sizes: int) -> list[int]:
+    """Parquet files with one column of numbers. Returns the numbers."""
+    first = 0
+    for size in sizes:
+        pq.write_table(
+            pa.table({"n": range(first, first + size)}), folder / f"part-{first:05}.parquet"
+        )
+        first += size
+    return [*range(first)]
+
+
+def test_rows_are_written_once_and_never_many_more_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = _files(tmp_path, 95, 0, 7, 300)
+    batches, read, done = databases._batches, 0, 0
+    written: list[int] = []
+
+    def counted(directory: Path, rows: int) -> Iterator[pa.RecordBatch]:
+        nonlocal read
+        for batch in batches(directory, rows):
+            read += batch.num_rows
+            yield batch
+
+    def advance(rows: int) -> None:
+        nonlocal done
+        done += rows
+        assert read - done <= 2 * 3 * 10
+
+    def write(batch: pa.RecordBatch) -> None:
+        written.extend(batch["n"].to_pylist())
+
+    monkeypatch.setattr(databases, "_batches", counted)
+    assert databases.write_batches(tmp_path, 10, write, 3, advance) == len(numbers) == done
+    assert sorted(written) == numbers
+
+
+def test_a_batch_that_is_refused_ends_the_load(tmp_path: Path) -> None:
+    _files(tmp_path, 1000)
+    written: list[int] = []
+
+    def write(batch: pa.RecordBatch) -> None:
+        [number] = batch["n"].to_pylist()
+        if number == 5:
+            raise SeedError("refused")
+        written.append(number)
+
+    with pytest.raises(SeedError, match="refused"):
+        databases.write_batches(tmp_path, 1, write, 3, lambda rows: None)
+    # It is found when the batches before it are through, and those that were read go on.
+    assert len(written) < 5 + 2 * 3

@@ -275,13 +275,20 @@ class Tables(Database):
         """The quotes that may be shown: id, text, author, topic, mood."""
         return self._rows("SELECT id, text, author, topic, mood FROM quotes WHERE is_on", ())
 
-    def choice(self, user_id: int, day: date, kind: str) -> dict[str, Any] | None:
-        """What was chosen for somebody's day."""
+    def quote(self, id: int) -> dict[str, Any] | None:
+        """One of the quotes that may be shown."""
         return self._row(
-            "SELECT item, propensity, policy, reason, done_at FROM choices "
-            "WHERE user_id = %s AND local_date = %s AND kind = %s",
-            (user_id, day, kind),
+            "SELECT id, text, author, topic, mood FROM quotes WHERE id = %s AND is_on", (id,)
         )
+
+    def choices(self, user_id: int, day: date) -> dict[str, dict[str, Any]]:
+        """What was chosen for somebody's day, by its kind."""
+        rows = self._rows(
+            "SELECT kind, item, propensity, policy, reason, done_at FROM choices "
+            "WHERE user_id = %s AND local_date = %s",
+            (user_id, day),
+        )
+        return {row["kind"]: row for row in rows}
 
     def add_choice(
         self,
