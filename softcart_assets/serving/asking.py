@@ -8,11 +8,13 @@ answer without it, and it costs no second way to the server.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import psycopg
@@ -167,12 +169,33 @@ class Asking:
         pool: psycopg_pool.ConnectionPool | None = None,
     ) -> list[tuple[Any, ...]]:
         with _told(), (pool or self._pool).connection() as connection:
-            return connection.execute(statement.encode(), values).fetchall()
+            text, names = _numbered(statement)
+            return connection.execute(text, [values[name] for name in names]).fetchall()
+
+
+@lru_cache(maxsize=64)
+def _numbered(statement: str) -> tuple[bytes, tuple[str, ...]]:
+    """The statement with a number in the place of each parameter's name, and their names in order.
+
+    psycopg would read so long a statement anew for each request, to do the same.
+    """
+    numbers: dict[str, int] = {}
+
+    def number(found: re.Match[str]) -> str:
+        return f"${numbers.setdefault(found[1], len(numbers) + 1)}"
+
+    text = re.sub(r"%\((\w+)\)s", number, statement)
+    return text.encode(), tuple(numbers)
 
 
 def _pool(staging: PostgresConnection, size: int) -> psycopg_pool.ConnectionPool:
     return psycopg_pool.ConnectionPool(
-        kwargs={**staging.parameters(), "autocommit": True, "prepare_threshold": 0},
+        kwargs={
+            **staging.parameters(),
+            "autocommit": True,
+            "prepare_threshold": 0,
+            "cursor_factory": psycopg.RawCursor,
+        },
         min_size=min(size, 2),
         max_size=size,
         timeout=_WAIT_SECONDS,
@@ -192,7 +215,7 @@ def _who(token: Token, resource: str) -> dict[str, str]:
 
 def _configure(connection: psycopg.Connection) -> None:
     for name, value in _SETTINGS.items():
-        connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+        connection.execute("SELECT set_config($1, $2, false)", (name, value))
 
 
 _MISSING = (

@@ -10,8 +10,9 @@ from uuid import uuid4
 
 import simplejson
 from apiflask import APIFlask, HTTPError
-from flask import Response, g, request
+from flask import Flask, Response, g, request
 from flask.json.provider import DefaultJSONProvider
+from flask.sessions import SecureCookieSessionInterface
 from flask_wtf.csrf import CSRFError, CSRFProtect
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -44,6 +45,19 @@ class _Exact(DefaultJSONProvider):
         return str(simplejson.dumps(obj, use_decimal=True, ensure_ascii=False))
 
 
+class _Sessions(SecureCookieSessionInterface):
+    """The sessions of one application. Its signer is made once, and not for each request."""
+
+    def __init__(self) -> None:
+        self._signer: Any = None
+
+    def get_signing_serializer(self, app: Flask) -> Any:
+        """See `SecureCookieSessionInterface`."""
+        if self._signer is None:
+            self._signer = super().get_signing_serializer(app)
+        return self._signer
+
+
 class App(APIFlask):
     """An application whose browsers keep a session.
 
@@ -74,8 +88,10 @@ class App(APIFlask):
             # What people themselves have put into the header comes before what these add.
             fixed = ProxyFix(self.wsgi_app, x_for=proxies, x_proto=0)
             self.wsgi_app = fixed  # type: ignore[method-assign]
-        self._policy = POLICY + (WITH_SCRIPTS if scripts else "")
+        policy = POLICY + (WITH_SCRIPTS if scripts else "")
+        self._headers = [*_HEADERS.items(), ("Content-Security-Policy", policy)]
         self.json = _Exact(self)
+        self.session_interface = _Sessions()
         self.config |= {
             "SECRET_KEY": secret,
             "TRUSTED_HOSTS": [*HERE, *hosts],
@@ -108,9 +124,11 @@ class App(APIFlask):
         self.logger.error("Exception in %s: %s", request.endpoint, g.instance, exc_info=exc_info)
 
     def _end(self, response: Response) -> Response:
-        for name, value in _HEADERS.items():
-            response.headers.setdefault(name, value)
-        response.headers.setdefault("Content-Security-Policy", self._policy)
+        # To ask werkzeug for a header that is missing takes as long as to make an exception.
+        there = {name.casefold() for name, _ in response.headers}
+        for name, value in self._headers:
+            if name.casefold() not in there:
+                response.headers.add(name, value)
         # What was asked for stays out of the log: the rule of the address is enough.
         LOG.info(
             "%s %s %d %.1f ms %s%s",

@@ -106,5 +106,7 @@ def _log() -> None:
         handler = logging.StreamHandler(stream)
         handler.setFormatter(Masked(form))
         log.addHandler(handler)
+    # No line tells these, and each request would ask the system for them.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     LOG.setLevel(logging.INFO)
     LOG.propagate = False
