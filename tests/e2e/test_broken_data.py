@@ -248,6 +248,16 @@ UNSTATED = {
 `test_mongo_changes`. Traffic changes them. `test_raw_audits` breaks tables for `equals_source`.
 """
 
+EXPIRING = {
+    f"{source.schema}/{table.name}:source_asked"
+    for source in LINES.sources
+    if source.kind == "dynamodb"
+    for table in source.tables
+}
+"""Items expire at any time, and after that nothing is stated. So these warn now and then, whatever is
+broken. `test_raw_audits` breaks other tables for them.
+"""
+
 
 def _unlike_source(table: str) -> frozenset[str]:
     """Whatever changes a raw table makes it differ from its source."""
@@ -788,7 +798,7 @@ def _checks(definitions: dg.Definitions, published: bool) -> list[dg.AssetCheckK
         for key in definitions.resolve_asset_graph().asset_check_keys
         if (key.asset_key.path[0] == "production") == published
         and key.name not in BROKEN_ELSEWHERE
-        and key.to_user_string() not in WITHOUT_ROWS
+        and key.to_user_string() not in WITHOUT_ROWS | EXPIRING
         and not (key.name == "equals_source" and key.asset_key.to_user_string() in UNSTATED)
         and key.asset_key.path[0] not in reports
     )
@@ -828,7 +838,7 @@ def test_each_check_before_publication_fails_when_just_that_is_broken(sound, def
             failed = frozenset[str]()
             for together in _apart(definitions, keys):
                 failed |= _failed_checks(definitions, together)
-            assert failed == frozenset().union(*(breakage.fails for breakage in batch))
+            assert failed - EXPIRING == frozenset().union(*(breakage.fails for breakage in batch))
 
 
 def test_each_audit_fails_when_just_that_is_broken_and_its_line_is_held(
