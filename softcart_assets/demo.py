@@ -35,7 +35,7 @@ from softcart_assets.runs import Outcome, materialize_everything
 from softcart_assets.stack import Stack
 from softcart_assets.web.applications import applications
 
-SAMPLE_SECONDS = 3
+SAMPLE_SECONDS = 6
 
 
 class DemoFailed(RuntimeError):
@@ -76,7 +76,7 @@ class PeakMemory:
     def measured(self) -> Iterator[None]:
         """Sample every few seconds while the block runs.
 
-        Not more often, because the kernel needs some milliseconds to add up shared pages.
+        Not more often, because the kernel takes up to a tenth of a second for all shared pages.
         """
 
         def watch() -> None:

@@ -204,7 +204,8 @@ class _Feeder(threading.Thread):
     def run(self) -> None:
         """Feed everything. A failure is kept for the loader to raise."""
         try:
-            with open(self.pipe, "wb", buffering=0) as writer:
+            # Buffered, as a bare file may take a part of what it is given: a signal ends its write.
+            with open(self.pipe, "wb") as writer:
                 for file in self._files:
                     for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS):
                         writer.write(lines(batch))

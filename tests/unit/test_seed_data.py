@@ -4,6 +4,11 @@ for LOAD DATA.
 
 from __future__ import annotations
 
+import fcntl
+import signal
+import struct
+import termios
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +24,7 @@ import seed_data
 from seed_data.common import databases
 from seed_data.common.model import LineSeed, Output, SeedError, documents
 from seed_data.common.mongodb import document_of
-from seed_data.common.mysql import lines, statements
+from seed_data.common.mysql import _fed, lines, statements
 from seed_data.common.packages import folder_of, seed_of, seeds_of
 from seed_data.common.parameters import DAY, HOUR, Parameters, epoch_microseconds
 from seed_data.shop.parameters import ShopParameters
@@ -189,6 +194,36 @@ def test_every_value_survives_the_text_format(rows: list[tuple]) -> None:
 def test_a_sliced_batch_is_written_without_its_neighbours() -> None:
     batch = pa.record_batch([pa.array(["a", "b", "c"])], ["text"]).slice(1, 1)
     assert lines(batch).to_pybytes() == b"b\n"
+
+
+def test_a_write_that_a_signal_ends_goes_on(tmp_path: Path) -> None:
+    """The system then says that it has taken a part, as it does when somebody stops the program."""
+    rows = pa.table({"a": ["x" * 999] * 1_000})
+    file = tmp_path / "part-0.parquet"
+    pq.write_table(rows, file)
+    ended: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: ended.append(number))
+    try:
+        with _fed([file], tmp_path / "pipe", lambda _: None) as feeder:
+            with open(feeder.pipe, "rb") as pipe:
+                # A full pipe keeps the feeder in the middle of its write.
+                full = fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
+                while feeder.is_alive() and _waiting(pipe.fileno()) < full:
+                    time.sleep(0.01)
+                assert feeder.ident
+                signal.pthread_kill(feeder.ident, signal.SIGUSR1)
+                while not ended:
+                    time.sleep(0.01)
+                assert len(pipe.read()) == 1_000_000
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def _waiting(descriptor: int) -> int:
+    """How many bytes a pipe holds."""
+    answer = fcntl.ioctl(descriptor, termios.FIONREAD, struct.pack("i", 0))
+    found: int = struct.unpack("i", answer)[0]
+    return found
 
 
 def test_the_last_hour_is_cut_at_the_end() -> None:
