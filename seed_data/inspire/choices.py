@@ -17,6 +17,7 @@ from seed_data.common.columns import timestamp
 from seed_data.common.dice import Dice, draws
 from seed_data.common.parameters import DAY, HOUR
 from seed_data.inspire import shares, truth
+from seed_data.inspire.habits import in_pieces
 from seed_data.inspire.parameters import CHOICE_MONTHS, InspireParameters
 from seed_data.inspire.texts import QUOTES
 from seed_data.inspire.workouts import day_key, utc
@@ -132,7 +133,7 @@ def choices(parameters: InspireParameters, dice: Dice, base: DataFrame) -> DataF
     )
     rows = who.select(
         "user_id", "created_day", (number - 1).cast("int").alias("goal_number"), "taste"
-    ).mapInArrow(proposals.proposed, PROPOSED)
+    ).mapInArrow(lambda people: proposals.proposed(in_pieces(people)), PROPOSED)
     # People look in the morning. The workout and the quote are shown together.
     morning = day * F.lit(DAY) + ((6 + 3 * dice.uniform("inspire.shown", user, day)) * HOUR).cast(
         "bigint"
@@ -142,8 +143,9 @@ def choices(parameters: InspireParameters, dice: Dice, base: DataFrame) -> DataF
     done = F.when(
         F.col("is_done") & (F.col("shown") + wait <= parameters.end), F.col("shown") + wait
     )
+    zones = F.broadcast(who.select("user_id", "zone"))  # see `Workouts`
     return (
-        rows.join(who.select("user_id", "zone"), "user_id")
+        rows.join(zones, "user_id")
         .select("*", utc(morning, F.col("zone")).alias("shown"))
         .where(F.col("shown") <= parameters.end)
         .select(

@@ -20,7 +20,7 @@ from seed_data.common.parameters import DAY, Parameters
 from seed_data.common.words import Pools, ask_faker
 from seed_data.inspire import catalogue, truth
 from seed_data.inspire.choices import choices
-from seed_data.inspire.habits import DAYS, Habits
+from seed_data.inspire.habits import DAYS, Habits, in_pieces
 from seed_data.inspire.messages import Messages
 from seed_data.inspire.parameters import InspireParameters
 from seed_data.inspire.people import Users
@@ -84,7 +84,7 @@ class World:
         people = base.where(~F.col("is_deleted") & ~never).select(
             "user_id", "created_day", "born_day", "region"
         )
-        return people.mapInArrow(habits.days, DAYS)
+        return people.mapInArrow(lambda some: habits.days(in_pieces(some)), DAYS)
 
     def tables(self, base: DataFrame) -> dict[str, Callable[[], DataFrame]]:
         """What makes each table. `base` is stored."""

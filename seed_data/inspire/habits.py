@@ -20,6 +20,8 @@ from seed_data.inspire import truth
 
 Numbers = npt.NDArray[Any]
 
+PEOPLE_AT_ONCE = 2_000
+
 DAYS = "user_id bigint, day int, streak int"
 """One row per person and day with a workout. `day`: the local date, in days since 1970."""
 
@@ -51,6 +53,13 @@ def odds_of(share: Numbers) -> Numbers:
     """The odds after a day without a workout that lead to this share of days in the long run."""
     found: Numbers = np.exp(np.interp(np.minimum(share, _HIGHEST), _SHARES, np.log(_ODDS)))
     return found
+
+
+def in_pieces(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same people, few at once. Each has hundreds of rows, which are all in memory."""
+    for batch in batches:
+        for start in range(0, batch.num_rows, PEOPLE_AT_ONCE):
+            yield batch.slice(start, PEOPLE_AT_ONCE)
 
 
 @dataclass(frozen=True)

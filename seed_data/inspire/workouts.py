@@ -84,7 +84,9 @@ class Workouts:
             dice.chance(shares.TWICE_A_DAY, "inspire.twice", F.col("user_id"), F.col("day")),
             F.array(F.lit(0), F.lit(1)),
         ).otherwise(F.array(F.lit(0)))
-        who = base.select("user_id", "born_day", "zone", "goal")
+        # Spark takes the days for a small table, because Python makes them from one. It would hold
+        # them all in memory. People take 0.1 kB each.
+        who = F.broadcast(base.select("user_id", "born_day", "zone", "goal"))
         key = F.col("key")
         trip = dice.pick(strings(_TRIPS), len(_TRIPS), "inspire.trip", key)
         away = dice.chance(shares.TRAVELLING, "inspire.away", key)

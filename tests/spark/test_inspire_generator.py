@@ -26,7 +26,7 @@ from seed_data.common.parameters import Parameters
 from seed_data.inspire import generator, shares, truth
 from seed_data.inspire.choices import AGAIN_AFTER, WORKOUTS, Proposals, chances
 from seed_data.inspire.generator import World, generate, sizes_of
-from seed_data.inspire.habits import Habits, odds_of, shares_of
+from seed_data.inspire.habits import Habits, in_pieces, odds_of, shares_of
 from seed_data.inspire.texts import QUOTES
 from softcart_assets.assembly import LINES
 from softcart_assets.inspire_app.people import email_key
@@ -96,6 +96,28 @@ def _days(ages: np.ndarray, regions: list[str], count: int) -> pd.DataFrame:
     )
     [found] = Habits(Dice(3), FIRST - 60, FIRST, LAST).days(iter([batch]))
     return found.to_pandas()
+
+
+def test_days_are_the_same_however_few_people_are_in_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("seed_data.inspire.habits.PEOPLE_AT_ONCE", 3)
+    people = pa.record_batch(
+        {
+            "user_id": np.arange(1, 9),
+            "created_day": np.full(8, 50, np.int32),
+            "born_day": np.full(8, -9_000, np.int32),
+            "region": ["Berlin", "Hamburg"] * 4,
+        }
+    )
+    habits = Habits(Dice(3), 50, 100, 160)
+    whole, pieces = (
+        [row for found in habits.days(batches) for row in found.to_pylist()]
+        for batches in (iter([people]), in_pieces(iter([people[:0], people])))
+    )
+    assert [piece.num_rows for piece in in_pieces(iter([people]))] == [3, 3, 2]
+    assert whole
+    assert sorted(map(repr, pieces)) == sorted(map(repr, whole))
 
 
 def test_odds_lead_to_the_share_of_days_that_they_are_made_for() -> None:
