@@ -310,6 +310,16 @@ def _read(
         time.sleep(0.1)
 
 
+def _make_collections() -> None:
+    """Make those that are missing: a stream waits for each that is declared."""
+    documents = MongoConnection.from_env(DOCUMENTS)
+    with documents.connect() as client:
+        database = client[documents.database]
+        declared = {table.at_source for table in _LINE.sources[1].tables}
+        for name in declared - {*database.list_collection_names()}:
+            database.create_collection(name)
+
+
 def run() -> None:
     """Measure and report. Raises `Failed` if requests fail."""
     for name in [name for name in os.environ if name.startswith(("SOFTCART_", "DAGSTER_"))]:
@@ -325,6 +335,7 @@ def run() -> None:
                 database_of(_LINE, source).recreate(source.tables)
             site = open_site(Settings.from_env(), Limits(), server.now)
             site.documents.prepare()
+            _make_collections()
             people = _fill(site)
             with _served() as (port, application):
                 _paced(port, people, RATES[0], 3)
