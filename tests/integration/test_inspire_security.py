@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha1
@@ -16,7 +17,7 @@ from typing import Any
 
 import pyotp
 import pytest
-from support.fitness import PASSWORD, QUICK, SECRET, Fitness, Visitor, fitness
+from support.fitness import PASSWORD, QUICK, SECRET, Fitness, Visitor, fitness, wait_for
 
 from softcart_assets.connections import SettingError
 from softcart_assets.inspire_app import letters
@@ -33,6 +34,7 @@ from softcart_assets.inspire_app.site import (
     sign_out_everywhere,
     turn_off_second_factor,
 )
+from softcart_assets.inspire_app.storage.factors import Factors
 from softcart_assets.stack import Stack
 
 NEW = "another horse and battery"
@@ -133,6 +135,7 @@ def test_a_change_of_password_needs_the_old_one_and_ends_other_sessions(app: Fit
     assert is_in(other)
     before = cookie_of(person)
     assert person.post("/password", password=PASSWORD, new=NEW).status_code == 303
+    assert "Your password is changed" in person.get("/settings").text
     assert is_in(person)
     assert cookie_of(person) != before
     assert not is_in(other)
@@ -671,12 +674,44 @@ def test_turning_it_off_needs_password_and_code(app: Fitness) -> None:
     assert app.rows("SELECT 1 FROM second_factors WHERE user_id = %s", person.id)
     before = cookie_of(person)
     assert person.post("/second-factor", password=PASSWORD, **wanted).status_code == 303
+    assert "It is off" in person.get("/settings").text
     assert [is_in(each) for each in (person, other)] == [True, False]
     assert cookie_of(person) != before
     assert is_in(sign_in(app, person.email))
     for table in ("second_factors", "recovery_codes", "sign_ins"):
         assert app.rows(f"SELECT 1 FROM {table} WHERE user_id = %s", person.id) == [], table
     assert notices(app, person) == ["on", "off"]
+
+
+def test_wrong_codes_of_others_do_not_keep_it_on(app: Fitness) -> None:
+    """Whoever has a recovery code turns it off meanwhile."""
+    person = app.person()
+    phone = set_up(app, person)
+    stranger = sign_in(app, person.email)
+    codes = [stranger.post("/sign-in/code", code=phone.wrong_code()).status_code for _ in range(6)]
+    assert codes == [401] * 5 + [429]
+    wanted = {"what": "off", "password": PASSWORD}
+    assert person.post("/second-factor", code=phone.code(), **wanted).status_code == 429
+    assert person.post("/second-factor", code=phone.recovery[0], **wanted).status_code == 303
+    assert is_in(sign_in(app, person.email))
+
+
+def test_a_code_that_is_taken_while_it_is_turned_off_fails_neither(app: Fitness) -> None:
+    """Both lock in one order, so the server has no deadlock to end."""
+    person = app.person()
+    digest = kept_form(set_up(app, person).recovery[0].replace("-", ""))
+    waiting = (
+        "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT' "
+        "AND trx_query LIKE 'DELETE FROM second_factors%%'"
+    )
+    with ThreadPoolExecutor(1) as other, app.site.tables() as tables:
+        kept = Factors(tables)
+        with tables.transaction():
+            assert kept.factor(person.id)
+            turning_off = other.submit(turn_off_second_factor, app.site, person.email)
+            wait_for(lambda: bool(app.rows(waiting)))
+            assert kept.use_recovery_code(person.id, digest, app.clock())
+        assert turning_off.result(30)
 
 
 def test_a_mail_tells_of_a_changed_second_factor() -> None:
