@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
 from hashlib import sha1
 from html import unescape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +21,7 @@ import pytest
 from support.fitness import PASSWORD, QUICK, SECRET, Fitness, Visitor, fitness, wait_for
 
 from softcart_assets.connections import SettingError
-from softcart_assets.inspire_app import letters
+from softcart_assets.inspire_app import leaks, letters
 from softcart_assets.inspire_app.accounts import NotAccepted, Profile, check_password
 from softcart_assets.inspire_app.leaks import leaked_passwords
 from softcart_assets.inspire_app.links import kept_form
@@ -271,6 +272,7 @@ def digest_of(password: str) -> str:
     return sha1(password.encode()).hexdigest().upper()
 
 
+@cache
 def hashes() -> list[str]:
     """Those of passwords that were leaked, sorted."""
     return sorted(digest_of(each) for each in (LEAKED, *(f"leaked {n}" for n in range(2_000))))
@@ -311,7 +313,13 @@ class Ranges:
 
 
 @pytest.fixture
-def ranges() -> Iterator[Ranges]:
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that has much to do answers late."""
+    monkeypatch.setattr(leaks, "_TIMEOUT_SECONDS", 60)
+
+
+@pytest.fixture
+def ranges(patience: None) -> Iterator[Ranges]:
     made = Ranges()
     yield made
     made.close()
@@ -341,8 +349,8 @@ def test_leaked_passwords_are_refused(
     monkeypatch.setenv(_SETTING, str(kept(tmp_path)) if kept else ranges.url)
     site = open_site(app.site.settings, app.site.limits, app.clock)
     site.close()
-    leaks = replace(app.site, is_leaked=site.is_leaked)
-    person, careful = app.person(), Visitor(make(leaks).test_client())
+    asking = replace(app.site, is_leaked=site.is_leaked)
+    person, careful = app.person(), Visitor(make(asking).test_client())
     person.post("/start", email=person.email)
     path = app.link(person.email)
     refused = careful.post(path, password=LEAKED)
@@ -366,7 +374,10 @@ def test_every_line_of_a_file_is_found(
 
 
 def test_without_an_answer_nobody_is_kept_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    patience: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     broken = Ranges(status=503)
     file = as_file(tmp_path)
