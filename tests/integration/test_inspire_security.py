@@ -733,10 +733,12 @@ def test_a_mail_tells_of_a_changed_second_factor() -> None:
         for change in ("on", "off", "codes", "recovered")
     }
     assert len({each.subject for each in told.values()}) == 4
-    for each in told.values():
+    for change, each in told.items():
         assert each.subject
         assert "If it was not you" in each.text
-        assert "https://x/start" in each.text
+        assert "https://x/start\n" in each.text
+        # With a code of somebody else's, a new password alone lets nobody in.
+        assert ("we turn the code off" in each.text) is (change == "on")
 
 
 def test_secrets_of_second_factors_are_encrypted(app: Fitness) -> None:
