@@ -107,6 +107,16 @@ class MySQLDatabase:
             for statement in creating:
                 cursor.execute(f"{statement} COMMENT '{self.mark}'")
 
+    def add_further(self) -> None:
+        """Make those further tables of the script that are missing, as in a database of an older
+        release. All that is there stays as it is.
+        """
+        there = self.marks().keys() | self._declared
+        with self._server.connect() as connection, connection.cursor() as cursor:
+            for name, statement in statements(self._script).items():
+                if name not in there:
+                    cursor.execute(f"{statement} COMMENT '{self.mark}'")
+
     def _statements(self, tables: Collection[Table]) -> list[str]:
         if not self._script.exists():
             raise SeedError(

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from seed_data.common.databases import Database
 from seed_data.common.model import LineSeed, Output, SeedError
+from seed_data.common.mysql import MySQLDatabase
 from seed_data.common.packages import database_of, seeds_of
 from seed_data.common.parameters import Parameters
 from seed_data.common.session import spark_on_demand
@@ -55,8 +56,9 @@ def seed(
     progress is shown, by default the standard error.
 
     Returns the rows loaded per table. If the databases of a line hold this seed already, the line
-    is left alone. Without `until`, a seed up to any moment counts as this one. Data of another seed
-    are replaced. Raises `SeedError` if a database holds anything else.
+    is left alone, and only tables of a newer release are made that no source declares. Without
+    `until`, a seed up to any moment counts as this one. Data of another seed are replaced. Raises
+    `SeedError` if a database holds anything else.
     """
     seeds = seeds_of(lines)
     parameters = _parameters(scale, seed, until)
@@ -76,6 +78,10 @@ def seed(
             with _exclusive(line, targets) as directory:
                 # Without `until`, the moment is left out: it is another one in each run.
                 if _hold(targets, made + (parameters.until.isoformat() if until else "")):
+                    for target in targets:
+                        # No other kind has tables that no source declares.
+                        if isinstance(target.database, MySQLDatabase) and not tables:
+                            target.database.add_further()
                     progress.say(f"The sources of {line.name} hold this seed already.")
                     continue
                 for target in targets:

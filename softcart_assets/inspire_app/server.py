@@ -19,7 +19,7 @@ from softcart_assets.inspire_app.providers import Providers
 from softcart_assets.inspire_app.sender import Work, beside
 from softcart_assets.inspire_app.sessions import LONGEST
 from softcart_assets.inspire_app.settings import PREFIX, Settings
-from softcart_assets.inspire_app.site import Site, open_site
+from softcart_assets.inspire_app.site import Site, check_tables, open_site
 from softcart_assets.inspire_app.storage.outbox import OutboxTable
 from softcart_assets.web import gunicorn
 from softcart_assets.web.app import App
@@ -95,7 +95,9 @@ def _error(error: HTTPError) -> Response:
 
 
 def serve(host: str, port: int, workers: int) -> None:
-    """Serve until a signal. Raises `StackError`, `SettingError` and `ServerUnreachable`."""
+    """Serve until a signal. Raises `StackError`, `SettingError`, `ServerUnreachable` and
+    `TablesMissing`.
+    """
     gunicorn.check_address(host, port, f"{PREFIX}_URL")
     settings = Settings.from_env(f"http://{host}:{port}")
     if settings.is_public and not settings.proxies:
@@ -105,6 +107,7 @@ def serve(host: str, port: int, workers: int) -> None:
     # All processes inherit it and count together.
     limits = Limits()
     first = open_site(settings, limits, now)
+    check_tables(first)
     first.documents.prepare()
     first.close()
     with beside(Work.from_env(settings.url)):

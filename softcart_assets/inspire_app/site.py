@@ -130,6 +130,25 @@ published_scores: Final = PublishedScores()
 """Of this process."""
 
 
+class TablesMissing(RuntimeError):
+    """The database is of an older release. The message says what to do."""
+
+
+def check_tables(site: Site) -> None:
+    """Raises `TablesMissing` if MySQL has not all tables."""
+    with site.tables() as tables:
+        missing = tables.missing()
+    if missing:
+        server = MySQLConnection.from_env(PEOPLE)
+        raise TablesMissing(
+            f"MySQL database {server.database!r} at {server.host}:{server.port} lacks "
+            f"{', '.join(missing)}. Run the CREATE TABLE statements of "
+            "seed_data/inspire/inspire.sql for them. If its people are made up, run "
+            "`softcart seed inspire` instead, with the --scale and --seed of before, so that "
+            "nothing else changes."
+        )
+
+
 class NoAccount(RuntimeError):
     """There is no such account."""
 

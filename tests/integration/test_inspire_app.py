@@ -14,6 +14,7 @@ from support.fitness import PASSWORD, QUOTES, Fitness, Visitor, fitness
 
 from softcart_assets.inspire_app import demo
 from softcart_assets.inspire_app.preferences import Preferences
+from softcart_assets.inspire_app.site import TablesMissing, check_tables
 from softcart_assets.inspire_app.storage.mysql import Tables
 from softcart_assets.inspire_app.today import _last_heavy, todays_choice
 from softcart_assets.inspire_app.workouts import Workout
@@ -63,6 +64,16 @@ def test_every_page_answers(app: Fitness) -> None:
         assert person.get(path).status_code == 404, path
     assert stranger.get("/finish/none").status_code == 410
     assert stranger.get("/sign-in/code").headers["Location"] == "/sign-in"
+
+
+def test_a_database_of_an_older_release_is_told_before_anybody_comes(app: Fitness) -> None:
+    app.rows("RENAME TABLE sign_ins TO other")
+    try:
+        with pytest.raises(TablesMissing, match=r"lacks sign_ins\. .*inspire\.sql"):
+            check_tables(app.site)
+    finally:
+        app.rows("RENAME TABLE other TO sign_ins")
+    check_tables(app.site)
 
 
 def test_a_workout_is_logged_and_shown(app: Fitness) -> None:

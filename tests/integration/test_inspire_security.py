@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
 from hashlib import sha1
 from html import unescape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,10 +18,10 @@ from typing import Any
 
 import pyotp
 import pytest
-from support.fitness import PASSWORD, QUICK, SECRET, Fitness, Visitor, fitness
+from support.fitness import PASSWORD, QUICK, SECRET, Fitness, Visitor, fitness, wait_for
 
 from softcart_assets.connections import SettingError
-from softcart_assets.inspire_app import letters
+from softcart_assets.inspire_app import leaks, letters
 from softcart_assets.inspire_app.accounts import NotAccepted, Profile, check_password
 from softcart_assets.inspire_app.leaks import leaked_passwords
 from softcart_assets.inspire_app.links import kept_form
@@ -33,6 +35,8 @@ from softcart_assets.inspire_app.site import (
     sign_out_everywhere,
     turn_off_second_factor,
 )
+from softcart_assets.inspire_app.storage.factors import Factors
+from softcart_assets.inspire_app.storage.mysql import Tables
 from softcart_assets.stack import Stack
 
 NEW = "another horse and battery"
@@ -133,6 +137,7 @@ def test_a_change_of_password_needs_the_old_one_and_ends_other_sessions(app: Fit
     assert is_in(other)
     before = cookie_of(person)
     assert person.post("/password", password=PASSWORD, new=NEW).status_code == 303
+    assert "Your password is changed" in person.get("/settings").text
     assert is_in(person)
     assert cookie_of(person) != before
     assert not is_in(other)
@@ -268,6 +273,7 @@ def digest_of(password: str) -> str:
     return sha1(password.encode()).hexdigest().upper()
 
 
+@cache
 def hashes() -> list[str]:
     """Those of passwords that were leaked, sorted."""
     return sorted(digest_of(each) for each in (LEAKED, *(f"leaked {n}" for n in range(2_000))))
@@ -308,7 +314,13 @@ class Ranges:
 
 
 @pytest.fixture
-def ranges() -> Iterator[Ranges]:
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that has much to do answers late."""
+    monkeypatch.setattr(leaks, "_TIMEOUT_SECONDS", 60)
+
+
+@pytest.fixture
+def ranges(patience: None) -> Iterator[Ranges]:
     made = Ranges()
     yield made
     made.close()
@@ -338,8 +350,8 @@ def test_leaked_passwords_are_refused(
     monkeypatch.setenv(_SETTING, str(kept(tmp_path)) if kept else ranges.url)
     site = open_site(app.site.settings, app.site.limits, app.clock)
     site.close()
-    leaks = replace(app.site, is_leaked=site.is_leaked)
-    person, careful = app.person(), Visitor(make(leaks).test_client())
+    asking = replace(app.site, is_leaked=site.is_leaked)
+    person, careful = app.person(), Visitor(make(asking).test_client())
     person.post("/start", email=person.email)
     path = app.link(person.email)
     refused = careful.post(path, password=LEAKED)
@@ -363,7 +375,10 @@ def test_every_line_of_a_file_is_found(
 
 
 def test_without_an_answer_nobody_is_kept_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    patience: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     broken = Ranges(status=503)
     file = as_file(tmp_path)
@@ -671,12 +686,50 @@ def test_turning_it_off_needs_password_and_code(app: Fitness) -> None:
     assert app.rows("SELECT 1 FROM second_factors WHERE user_id = %s", person.id)
     before = cookie_of(person)
     assert person.post("/second-factor", password=PASSWORD, **wanted).status_code == 303
+    assert "It is off" in person.get("/settings").text
     assert [is_in(each) for each in (person, other)] == [True, False]
     assert cookie_of(person) != before
     assert is_in(sign_in(app, person.email))
     for table in ("second_factors", "recovery_codes", "sign_ins"):
         assert app.rows(f"SELECT 1 FROM {table} WHERE user_id = %s", person.id) == [], table
     assert notices(app, person) == ["on", "off"]
+
+
+def test_wrong_codes_of_others_do_not_keep_it_on(app: Fitness) -> None:
+    """Whoever has a recovery code turns it off meanwhile."""
+    person = app.person()
+    phone = set_up(app, person)
+    stranger = sign_in(app, person.email)
+    codes = [stranger.post("/sign-in/code", code=phone.wrong_code()).status_code for _ in range(6)]
+    assert codes == [401] * 5 + [429]
+    wanted = {"what": "off", "password": PASSWORD}
+    assert person.post("/second-factor", code=phone.code(), **wanted).status_code == 429
+    assert person.post("/second-factor", code=phone.recovery[0], **wanted).status_code == 303
+    assert is_in(sign_in(app, person.email))
+
+
+def test_a_code_that_is_taken_while_it_is_turned_off_fails_neither(app: Fitness) -> None:
+    """Both lock in one order, so the server has no deadlock to end."""
+    person = app.person()
+    digest = kept_form(set_up(app, person).recovery[0].replace("-", ""))
+    waiting = (
+        "SELECT 1 FROM information_schema.innodb_trx "
+        "WHERE trx_state = 'LOCK WAIT' AND trx_mysql_thread_id = %s"
+    )
+    # Not those of the application, which wait ten seconds only.
+    with (
+        app.mysql.connect() as first,
+        app.mysql.connect() as second,
+        ThreadPoolExecutor(1) as other,
+    ):
+        taking, turning_off = Factors(Tables(first)), Factors(Tables(second))
+        with taking.transaction():
+            assert taking.factor(person.id)
+            done = other.submit(turning_off.turn_off, person.id)
+            wait_for(lambda: bool(app.rows(waiting, second.thread_id())))
+            assert taking.use_recovery_code(person.id, digest, app.clock())
+        assert done.result()
+        second.commit()
 
 
 def test_a_mail_tells_of_a_changed_second_factor() -> None:
@@ -687,10 +740,12 @@ def test_a_mail_tells_of_a_changed_second_factor() -> None:
         for change in ("on", "off", "codes", "recovered")
     }
     assert len({each.subject for each in told.values()}) == 4
-    for each in told.values():
+    for change, each in told.items():
         assert each.subject
         assert "If it was not you" in each.text
-        assert "https://x/start" in each.text
+        assert "https://x/start\n" in each.text
+        # With a code of somebody else's, a new password alone lets nobody in.
+        assert ("we turn the code off" in each.text) is (change == "on")
 
 
 def test_secrets_of_second_factors_are_encrypted(app: Fitness) -> None:

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import threading
-import time as clock_time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import psutil
 import pytest
 from pymysql.cursors import DictCursor
-from support.fitness import PASSWORD, Fitness, fitness
+from support.fitness import PASSWORD, Fitness, fitness, wait_for
 from support.messages import (
     TOKEN,
     Reached,
@@ -789,13 +788,6 @@ def test_without_providers_a_page_shows_what_was_sent(
     assert f"To {user_id}@example.com" in shown
     assert f"To +{phone(user_id)}" in shown
     assert f'<a href="{work.url}/unsubscribe/' in shown
-
-
-def wait_for(happened: Callable[[], bool]) -> None:
-    end = clock_time.monotonic() + 60
-    while not happened():
-        assert clock_time.monotonic() < end, "it takes too long"
-        clock_time.sleep(0.05)
 
 
 @pytest.mark.parametrize("day", ["2026-03-08", "2026-03-29", "2026-10-25"])

@@ -383,6 +383,21 @@ def test_a_line_of_plain_tables_needs_no_spark(
         seed_lines([clinic], tables=["wards.visit"])
 
 
+def test_a_seeded_database_of_an_older_release_gets_further_tables(
+    clinic: Line, mysql: MySQLConnection, mongo: MongoConnection, tmp_path: Path
+) -> None:
+    assert seed_lines([clinic], seed=7)
+    before = _counts(mysql, mongo)
+    with (tmp_path / "packages" / "clinic" / "wards.sql").open("a") as script:
+        script.write("CREATE TABLE keys_of_doors (\n  id INT PRIMARY KEY\n);\n")
+    assert seed_lines([clinic], seed=7, tables=["wards.beds"]) == {}
+    assert _counts(mysql, mongo) == before
+    # The second time, it is ours, and stays.
+    for _ in range(2):
+        assert seed_lines([clinic], seed=7) == {}
+        assert _counts(mysql, mongo) == before | {"shop.keys_of_doors": 0}
+
+
 def test_a_table_that_the_generator_forgets_is_named(
     clinic: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ import re
 import secrets
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -144,6 +144,14 @@ class Visitor:
 
     def export(self) -> Any:
         return json.loads(self.post("/export", form_of="/settings").text)
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    """Wait until something has happened."""
+    end = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < end, "it takes too long"
+        time.sleep(0.05)
 
 
 @contextmanager

@@ -109,7 +109,8 @@ class Entry(Base):
             left = factors.codes_left(user_id)
         response = self.begin_session(user_id)
         if used:
-            flash(f"You have {left} recovery codes left. Make other ones under Settings.")
+            codes = "code" if left == 1 else "codes"
+            flash(f"You have {left} recovery {codes} left. Make other ones under Settings.")
         return response
 
     def sign_out(self) -> Any:

@@ -76,12 +76,14 @@ class SecondFactor(Base):
 
     def _change(self) -> Any:
         self.check_password()
-        self.limit(f"code {g.me.id}", 5, by_address=False)
+        code = request.form.get("code", "")
+        # As at sign-in: nobody who only tries keeps out the person with a recovery code.
+        if factors.is_of_application(code):
+            self.limit(f"code {g.me.id}", 5, by_address=False)
         is_off = request.form.get("what") == "off"
         codes = factors.new_recovery_codes()
         with self.site.tables() as tables:
             kept = Factors(tables)
-            code = request.form.get("code", "")
             factors.take_code(kept, self.site.vault, g.me.id, code, self.now)
             with tables.transaction():
                 if is_off:
@@ -92,8 +94,10 @@ class SecondFactor(Base):
                     kept.add_message(notice(g.me.id, Change.NEW_CODES, self.now))
         if not is_off:
             return self._told(codes)
+        response = self._end_others()
+        # Afterwards: a new session forgets what the browser had.
         flash("It is off. You are signed out on all other devices.")
-        return self._end_others()
+        return response
 
     def _told(self, codes: list[str]) -> Any:
         self._end_others()

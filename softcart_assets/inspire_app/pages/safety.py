@@ -45,8 +45,10 @@ class Safety(Base):
             return page("password.html", error.errors)
         self.site.sessions.end_all(me.id, self.now)
         g.session = None
+        response = self.begin_session(me.id)
+        # Afterwards: a new session forgets what the browser had.
         flash("Your password is changed. You are signed out on all other devices.")
-        return self.begin_session(me.id)
+        return response
 
     @signed_in
     def phone(self) -> Any:
