@@ -29,6 +29,10 @@ def obeyed(patience: float = PATIENCE_SECONDS) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A script's shell starts programs in the background so. Dagster handles SIGTERM as SIGINT,
+        # and would ignore that, too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     signals, told = os.pipe()
     os.set_blocking(told, False)
     # The output may be sent to a file later.

@@ -64,6 +64,24 @@ def test_a_process_that_does_not_hear_ctrl_c_ends_all_the_same(work: str) -> Non
     assert "Ended in the middle of the work. Start it again: it goes on." in told
 
 
+def test_a_process_in_the_background_of_a_script_can_be_ended() -> None:
+    """Its shell has SIGINT ignored, and Dagster makes SIGTERM the same."""
+    process = _started("""
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from dagster._utils.interrupts import setup_interrupt_handlers
+with obeyed(30):
+    setup_interrupt_handlers()
+    try:
+        print(flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        raise SystemExit(3)
+""")
+    process.terminate()
+    process.communicate(timeout=20)
+    assert process.returncode == 3
+
+
 def test_a_process_that_ends_by_itself_has_its_own_way() -> None:
     process = _started("""
 with obeyed(30):
