@@ -18,7 +18,15 @@ from typing import Any
 
 import pyotp
 import pytest
-from support.fitness import PASSWORD, QUICK, SECRET, Fitness, Visitor, fitness, wait_for
+from support.fitness import (
+    PASSWORD,
+    QUICK,
+    SECRET,
+    Fitness,
+    Visitor,
+    fitness,
+    wait_until_locked_out,
+)
 
 from softcart_assets.connections import SettingError
 from softcart_assets.inspire_app import leaks, letters
@@ -712,10 +720,6 @@ def test_a_code_that_is_taken_while_it_is_turned_off_fails_neither(app: Fitness)
     """Both lock in one order, so the server has no deadlock to end."""
     person = app.person()
     digest = kept_form(set_up(app, person).recovery[0].replace("-", ""))
-    waiting = (
-        "SELECT 1 FROM information_schema.innodb_trx "
-        "WHERE trx_state = 'LOCK WAIT' AND trx_mysql_thread_id = %s"
-    )
     # Not those of the application, which wait ten seconds only.
     with (
         app.mysql.connect() as first,
@@ -726,7 +730,7 @@ def test_a_code_that_is_taken_while_it_is_turned_off_fails_neither(app: Fitness)
         with taking.transaction():
             assert taking.factor(person.id)
             done = other.submit(turning_off.turn_off, person.id)
-            wait_for(lambda: bool(app.rows(waiting, second.thread_id())))
+            wait_until_locked_out(app, second.thread_id())
             assert taking.use_recovery_code(person.id, digest, app.clock())
         assert done.result()
         second.commit()

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import psutil
 import pytest
 from pymysql.cursors import DictCursor
-from support.fitness import PASSWORD, Fitness, fitness, wait_for
+from support.fitness import PASSWORD, Fitness, fitness, wait_for, wait_until_locked_out
 from support.messages import (
     TOKEN,
     Reached,
@@ -671,11 +671,7 @@ def test_what_loses_a_deadlock_is_done_again(
         cursor.execute("UPDATE consents SET wording = 'x' WHERE user_id = %s", (user_id,))
         stopping = ThreadPoolExecutor(1)
         stopped = stopping.submit(table.stop, number, now)
-        waiting = (
-            "SELECT 1 FROM information_schema.innodb_trx"
-            " WHERE trx_state = 'LOCK WAIT' AND trx_mysql_thread_id = %s"
-        )
-        wait_for(lambda: bool(app.rows(waiting, table._connection.thread_id())))
+        wait_until_locked_out(app, table._connection.thread_id())
         cursor.execute(
             "SELECT 1 FROM suppressions WHERE address_digest = %s FOR UPDATE",
             (address_digest(Channel.SMS, number),),

@@ -146,12 +146,22 @@ class Visitor:
         return json.loads(self.post("/export", form_of="/settings").text)
 
 
-def wait_for(happened: Callable[[], bool]) -> None:
-    """Wait until something has happened."""
+def wait_for(happened: Callable[[], bool], every: float = 0.05) -> None:
+    """Wait until something has happened, looking every so many seconds."""
     end = time.monotonic() + 60
     while not happened():
         assert time.monotonic() < end, "it takes too long"
-        time.sleep(0.05)
+        time.sleep(every)
+
+
+def wait_until_locked_out(app: Fitness, thread_id: int) -> None:
+    """Wait until a connection to MySQL waits for somebody's lock."""
+    asked = (
+        "SELECT 1 FROM information_schema.innodb_trx"
+        " WHERE trx_state = 'LOCK WAIT' AND trx_mysql_thread_id = %s"
+    )
+    # The server brings this table up to date only if nobody has read it for 0.1 s.
+    wait_for(lambda: bool(app.rows(asked, thread_id)), every=0.3)
 
 
 @contextmanager
