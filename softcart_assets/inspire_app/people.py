@@ -16,8 +16,7 @@ _ADDRESS: Final = re.compile(
 _NUMBER: Final = re.compile(r"[1-9]\d{6,14}")
 
 _STOP: Final = frozenset(
-    {"stop", "stopall", "unsubscribe", "cancel", "end", "quit", "revoke", "optout"}
-    | {"stopp", "arret", "arrêt", "alto"}
+    {"stop", "unsubscribe", "cancel", "end", "quit", "revoke", "stopp", "arret", "arrêt", "alto"}
 )
 _START: Final = frozenset({"start", "unstop"})
 _YES: Final = frozenset({"yes", "ja", "oui", "sí", "si"})
