@@ -27,10 +27,12 @@ from support.fitness import (
     fitness,
     wait_until_locked_out,
 )
+from typer.testing import CliRunner
 
 from softcart_assets.connections import SettingError
-from softcart_assets.inspire_app import leaks, letters
+from softcart_assets.inspire_app import leaks, letters, server
 from softcart_assets.inspire_app.accounts import NotAccepted, Profile, check_password
+from softcart_assets.inspire_app.commands import commands
 from softcart_assets.inspire_app.leaks import leaked_passwords
 from softcart_assets.inspire_app.links import kept_form
 from softcart_assets.inspire_app.outbox import Channel
@@ -1030,3 +1032,22 @@ def test_there_is_no_account_that_nobody_made(app: Fitness) -> None:
     app.site.limits._limiter.storage.reset()
     for email in ("admin", "admin@localhost", "softcart@localhost"):
         assert not is_in(sign_in(app, email, "softcart"))
+
+
+def test_the_commands_of_those_who_run_it(app: Fitness, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The application's clock stands still, and the commands' would be ahead of it.
+    monkeypatch.setattr(server, "now", app.clock)
+    person = app.person()
+    set_up(app, person)
+
+    def told(*command: str) -> str:
+        done = CliRunner().invoke(commands, [*command, person.email])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    assert told("turn-off-second-factor") == "It is off.\n"
+    assert not is_in(person)
+    app.clock.pass_by(seconds=1)
+    assert is_in(sign_in(app, person.email))
+    assert told("turn-off-second-factor") == "It was not on.\n"
+    assert told("sign-out") == "1 sessions ended.\n"
