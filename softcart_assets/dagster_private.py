@@ -18,6 +18,7 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG, DataProvena
 from dagster._core.events import RunFailureReason
 from dagster._core.execution import context_creation_job
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
+from dagster._core.scheduler.instigation import InstigatorType, TickStatus
 from dagster._core.storage.event_log.schema import SqlEventLogStorageMetadata
 from dagster._core.storage.runs.schema import RunStorageSqlMetadata
 from dagster._core.storage.schedules.schema import ScheduleStorageSqlMetadata
@@ -28,7 +29,9 @@ from sqlalchemy.engine import Engine
 
 __all__ = [
     "DATA_VERSION_TAG",
+    "FINISHED_TICKS",
     "GRPC_INFO_TAG",
+    "INSTIGATOR_IS_SENSOR",
     "STORAGE_TABLES",
     "CheckRunHealthResult",
     "ConfigurableClassData",
@@ -53,6 +56,10 @@ STORAGE_TABLES = {
     for name, table in metadata.tables.items()
 }
 """The tables that Dagster makes in its database, and their columns."""
+
+INSTIGATOR_IS_SENSOR = InstigatorType.SENSOR
+FINISHED_TICKS = [TickStatus.SKIPPED, TickStatus.SUCCESS, TickStatus.FAILURE]
+"""The states of a tick of a sensor that has ended."""
 
 WEBSERVER, DAEMON = "dagster_webserver", "dagster._daemon"
 """The modules that `dagster dev` runs as processes of their own."""

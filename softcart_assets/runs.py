@@ -14,12 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 import dagster as dg
 
 from softcart_assets.assembly import LINES
 from softcart_assets.components.dbt_runs import prepare_dbt
+from softcart_assets.components.failures import root_cause
 from softcart_assets.components.plan import CHECK_AGAIN_AFTER, Keys, Plan
 from softcart_assets.components.planning import Memory, Records, Servers, next_run
 from softcart_assets.components.pool import BUILD, LOAD, PLANNED_TAG
@@ -211,10 +212,3 @@ def _followed(
     finally:
         done.set()
         follower.join()
-
-
-def root_cause(error: Any) -> str:
-    """The message of the first error in the chain. Dagster wraps an asset's own error."""
-    while error and error.cause:
-        error = error.cause
-    return str(error.message).strip() if error else "failed"

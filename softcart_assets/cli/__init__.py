@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from softcart_assets.cli import (
+    alerts,
     lines,
     ods,
     publication,
@@ -114,6 +115,7 @@ app.add_typer(quarantine.quarantine, name="quarantine")
 app.add_typer(serve.serve, name="serve")
 app.add_typer(ods.ods, name="ods")
 app.add_typer(tokens.tokens, name="tokens")
+app.add_typer(alerts.alerts, name="alerts")
 
 
 def _of_application(context: typer.Context) -> None:

@@ -22,3 +22,10 @@ def fail_for(failures: Mapping[str, Exception], what: str) -> None:
 def told(failed: Exception | None) -> dict[str, Any]:
     """The metadata of a check that says whether the work was done: the first lines of the error."""
     return {"error": "\n".join(str(failed).splitlines()[:20])} if failed else {}
+
+
+def root_cause(error: Any) -> str:
+    """The message of the first error in the chain. Dagster wraps an asset's own error."""
+    while error and error.cause:
+        error = error.cause
+    return str(error.message).strip() if error else "failed"

@@ -16,9 +16,9 @@ import dagster as dg
 import pytest
 import yaml
 
-from softcart_assets import runs
 from softcart_assets.assembly import LINES, Lines
 from softcart_assets.components import dbt_models, failed_tests
+from softcart_assets.components.failures import root_cause
 from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.dbt import DBT
 from softcart_assets.derive import derive
@@ -177,4 +177,4 @@ def test_a_test_that_fails_in_dagster_shows_its_rows(
     assert "| 7 |         2 |" in shown
     [failure] = result.filter_events(lambda event: event.is_step_failure)
     # What the demo prints, too.
-    assert told in runs.root_cause(failure.step_failure_data.error)
+    assert told in root_cause(failure.step_failure_data.error)

@@ -1,4 +1,4 @@
-"""The stream's metrics, as Prometheus gets them from a stream at work."""
+"""The metrics and alerts of a stream at work, and of one that has ended."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from softcart_assets.alerts.problem import Problem
+from softcart_assets.alerts.streams import stream_problems
 from softcart_assets.connections import MySQLConnection, PostgresConnection, SettingError
 from softcart_assets.ingestion.capture.job import Status
 from softcart_assets.ingestion.capture.metrics import served
@@ -41,6 +43,10 @@ def _until(seen: Callable[[], bool]) -> None:
         time.sleep(0.2)
 
 
+def _causes(problems: list[Problem]) -> list[str]:
+    return [problem.cause for problem in problems]
+
+
 def test_a_stream_at_work_tells_its_figures(
     mysql: MySQLConnection, postgres: PostgresConnection, lake: str
 ) -> None:
@@ -69,10 +75,18 @@ def test_a_stream_at_work_tells_its_figures(
             )
             _until(lambda: sum(status.changes.values()) >= 6 and status.lag_bytes is not None)
             found = _scrape(port)
+            assert stream_problems([source], postgres) == []
+            later = datetime.now(UTC) + timedelta(minutes=30)
+            assert _causes(stream_problems([source], postgres, later)) == ["stream:t:lag"]
         finally:
             stopped.set()
             follower.join()
         assert query(postgres, "SELECT count(*) FROM raw_t.things WHERE NOT _deleted") == [(2,)]
+        assert _causes(stream_problems([source], postgres)) == ["stream:t"]
+        with postgres.connect() as connection:
+            connection.execute("UPDATE ingestion.captures SET state = 'stopped', reason = 'frozen'")
+        [problem] = stream_problems([], postgres)
+        assert problem.text == "t.things stopped: frozen"
         changes = "softcart_stream_changes_total"
         assert [
             found[changes, (operation, "things")] for operation in ("insert", "update", "delete")
