@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from softcart_assets.cli import (
     alerts,
+    contracts,
     lines,
     ods,
     publication,
@@ -116,6 +117,7 @@ app.add_typer(serve.serve, name="serve")
 app.add_typer(ods.ods, name="ods")
 app.add_typer(tokens.tokens, name="tokens")
 app.add_typer(alerts.alerts, name="alerts")
+app.add_typer(contracts.contracts, name="contracts")
 
 
 def _of_application(context: typer.Context) -> None:

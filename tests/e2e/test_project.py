@@ -56,6 +56,11 @@ def test_every_extract_is_a_csv_and_a_parquet_file_with_the_same_rows(project):
         assert len(lines) == len(rows) > 0, extract.name
 
 
+def test_what_is_published_is_what_the_contracts_promise(project):
+    code, told = project.run("softcart", "contracts", "check")
+    assert (code, told) == (0, "Every contract says what there is.\n")
+
+
 Metadata = dict[dg.AssetKey, Mapping[str, dg.MetadataValue]]
 
 
