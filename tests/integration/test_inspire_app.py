@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -12,13 +12,20 @@ from typing import Any
 import pytest
 from support.fitness import PASSWORD, QUOTES, Fitness, Visitor, fitness
 
-from softcart_assets.inspire_app import demo
+from seed_data.common.mysql import statements
+from seed_data.common.packages import folder_of
+from seed_data.inspire.traffic import InspireTraffic
+from softcart_assets.assembly import LINES
+from softcart_assets.connections import TablesMissing
+from softcart_assets.inspire_app import commands, demo, server
 from softcart_assets.inspire_app.preferences import Preferences
-from softcart_assets.inspire_app.site import TablesMissing, check_tables
+from softcart_assets.inspire_app.sender import Work, run
+from softcart_assets.inspire_app.site import check_tables
 from softcart_assets.inspire_app.storage.mysql import Tables
 from softcart_assets.inspire_app.today import _last_heavy, todays_choice
 from softcart_assets.inspire_app.workouts import Workout
 from softcart_assets.lines.inspire.catalogue import CATALOGUE
+from softcart_assets.lines.inspire.sources import INSPIRE_TABLES
 from softcart_assets.stack import Stack
 
 GPX = """<?xml version="1.0"?><gpx version="1.1" creator="watch"
@@ -66,14 +73,29 @@ def test_every_page_answers(app: Fitness) -> None:
     assert stranger.get("/sign-in/code").headers["Location"] == "/sign-in"
 
 
-def test_a_database_of_an_older_release_is_told_before_anybody_comes(app: Fitness) -> None:
+def test_a_database_of_an_older_release_is_told_before_anybody_comes(
+    app: Fitness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = LINES.line("inspire")
+    # There are users, so the simulator looks further.
+    person = app.person()
+    monkeypatch.setattr(server, "now", app.clock)
+    begin: list[Callable[[], object]] = [
+        lambda: check_tables(app.mysql),
+        lambda: run(Work.from_env(), once=True),
+        lambda: InspireTraffic({each.name: each for each in line.sources}),
+        lambda: commands.sign_out(person.email),
+    ]
     app.rows("RENAME TABLE sign_ins TO other")
     try:
-        with pytest.raises(TablesMissing, match=r"lacks sign_ins\. .*inspire\.sql"):
-            check_tables(app.site)
+        for each in begin:
+            with pytest.raises(TablesMissing, match=r"lacks sign_ins\. .*/inspire\.sql"):
+                each()
     finally:
         app.rows("RENAME TABLE other TO sign_ins")
-    check_tables(app.site)
+    check_tables(app.mysql)
+    # None is forgotten.
+    assert {*INSPIRE_TABLES} == statements(folder_of(line) / "inspire.sql").keys()
 
 
 def test_a_workout_is_logged_and_shown(app: Fitness) -> None:
