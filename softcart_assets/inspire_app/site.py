@@ -151,10 +151,15 @@ def turn_off_second_factor(site: Site, email: str) -> bool:
     Returns False if there was no second factor. Raises `NoAccount`.
     """
     user_id = _account(site, email)
-    with site.tables() as tables, tables.transaction():
-        was_on = Factors(tables).turn_off(user_id)
-        if was_on:
-            tables.add_message(notice(user_id, Change.OFF, site.clock()))
+    with site.tables() as tables:
+
+        def turn_off() -> bool:
+            was_on = Factors(tables).turn_off(user_id)
+            if was_on:
+                tables.add_message(notice(user_id, Change.OFF, site.clock()))
+            return was_on
+
+        was_on = tables.atomically(turn_off)
     if was_on:
         site.end_sessions(user_id)
     return was_on

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.fitness import PASSWORD, QUOTES, Fitness, Visitor, fitness
+from support.fitness import PASSWORD, QUOTES, Fitness, Visitor, fitness, wait_until_locked_out
 
 from seed_data.common.mysql import statements
 from seed_data.common.packages import folder_of
@@ -21,7 +22,9 @@ from softcart_assets.inspire_app import commands, demo, server
 from softcart_assets.inspire_app.preferences import Preferences
 from softcart_assets.inspire_app.sender import Work, run
 from softcart_assets.inspire_app.site import check_tables
+from softcart_assets.inspire_app.storage import rows
 from softcart_assets.inspire_app.storage.mysql import Tables
+from softcart_assets.inspire_app.storage.tokens import Tokens
 from softcart_assets.inspire_app.today import _last_heavy, todays_choice
 from softcart_assets.inspire_app.workouts import Workout
 from softcart_assets.lines.inspire.catalogue import CATALOGUE
@@ -460,6 +463,56 @@ def test_nothing_is_written_beside_a_deletion(
     with tables() as opened:
         todays_choice(opened, documents, lambda _: {}, person.id, day, app.clock())
     assert app.rows("SELECT 1 FROM choices WHERE user_id = %s", person.id) == []
+
+
+def test_what_a_request_loses_by_a_deadlock_is_done_again(
+    app: Fitness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However slow this machine is.
+    monkeypatch.setattr(rows, "_LONGEST_SECONDS", 600)
+    person, other = app.person(), app.person()
+    times = {"reminder_at": "18:00", "quiet_from": "21:00", "quiet_until": "08:00"}
+
+    def choose(**wanted: str) -> int:
+        return person.post("/settings/messages", form_of="/settings", **times, **wanted).status_code
+
+    def end_tokens() -> None:
+        with app.site.tables() as tables:
+            tables.end_tokens(person.id, app.clock())
+
+    assert choose(email_reminder="yes") == 303
+    for n in range(2):
+        with app.site.tables() as tables:
+            Tokens(tables).add(person.id, f"{person.id} {n}", "x", ["x"], app.clock(), None)
+    [first, last] = app.rows("SELECT id FROM api_tokens WHERE user_id = %s ORDER BY id", person.id)
+    of_person = f"WHERE user_id = {person.id}"
+    cases: list[tuple[Callable[[], object], str, str]] = [
+        # A transaction, and a statement without one.
+        (choose, f"consents {of_person}", f"users WHERE id = {person.id}"),
+        (end_tokens, f"api_tokens WHERE id = {last[0]}", f"api_tokens WHERE id = {first[0]}"),
+    ]
+    for ask, there, then in cases:
+        with (
+            ThreadPoolExecutor(1) as asking,
+            app.mysql.connect() as client,
+            client.cursor() as cursor,
+        ):
+            # The server ends the transaction that has written less.
+            for n in range(50):
+                cursor.execute(
+                    "INSERT INTO recovery_codes VALUES (%s, %s, '2026-01-01', NULL)", (other.id, n)
+                )
+            cursor.execute(f"SELECT 1 FROM {there} FOR UPDATE")
+            # The last one that was used is the first that is used again.
+            [*_, (_, pooled)] = app.site.pool._idle
+            done = asking.submit(ask)
+            wait_until_locked_out(app, pooled.thread_id())
+            cursor.execute(f"SELECT 1 FROM {then} FOR UPDATE")
+            client.rollback()
+            assert done.result(60) in (303, None)
+    consents = app.rows(f"SELECT withdrawn_by FROM consents {of_person}")
+    assert consents == [("page",)]
+    assert app.rows(f"SELECT 1 FROM api_tokens {of_person} AND revoked_at IS NULL") == []
 
 
 def test_somebody_of_the_demo_gets_a_password_once(

@@ -22,6 +22,8 @@ from softcart_assets.inspire_app.storage.outbox import add_message
 from softcart_assets.inspire_app.storage.rows import Database, naive
 
 _ANSWER_SECONDS: Final = 10.0
+_LOCK_SECONDS: Final = 3
+"""So long a statement waits for somebody's lock. Then its transaction is done again."""
 _ASK_AGAIN_SECONDS: Final = 30.0
 """A connection that was not used for so long is asked whether it still is one."""
 
@@ -519,6 +521,7 @@ class Pool:
             )
             with client.cursor() as cursor:
                 cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+                cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {_LOCK_SECONDS}")
         return client
 
     def _give(self, client: pymysql.Connection[Any]) -> None:
