@@ -400,7 +400,11 @@ def test_a_deleted_account_leaves_no_name(app: Fitness) -> None:
     person.post("/goals", goal1="150")
     person.post("/clubs", club="1")
     person.post("/start", email=person.email)
-    assert person.post("/delete", password="wrong" * 4).status_code == 422
+    refused = person.post("/delete", password="wrong" * 4)
+    assert refused.status_code == 422
+    # It says what stays.
+    for told in ("your region, country and time zone", "are not erased by this"):
+        assert told in refused.text
     assert "is deleted" in person.post("/delete", password=PASSWORD).text
     assert person.get("/log").headers["Location"] == "/sign-in"
     [row] = app.rows("SELECT * FROM users WHERE id = %s", person.id)

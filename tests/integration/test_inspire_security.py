@@ -1080,6 +1080,8 @@ def test_cookies_go_by_https_only_where_people_come_by_https(app: Fitness) -> No
     assert cookie.startswith("__Host-softcart_inspire=")
     parts = set(cookie.split("; "))
     assert {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"} <= parts
+    assert page.headers["Strict-Transport-Security"] == "max-age=31536000"
+    assert "Strict-Transport-Security" not in app.visitor().get("/sign-in").headers
     # Another name for this machine could be another site's.
     assert client.get("/", base_url="https://evil.example").status_code == 400
 
