@@ -11,6 +11,7 @@ import os
 import re
 import socket
 import ssl
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,6 +137,10 @@ def _notice_silence(descriptor: int) -> None:
 
 class ServerUnreachable(RuntimeError):
     """A server does not answer or refuses us. The message names the settings to look at."""
+
+
+class TablesMissing(RuntimeError):
+    """A database is of an older release. The message says what is missing and what to do."""
 
 
 @dataclass(frozen=True)
@@ -300,6 +305,27 @@ class MySQLConnection(_SqlConnection):
         client._read_timeout = client._write_timeout = answer_seconds  # type: ignore[attr-defined]
         _notice_silence(client._sock.fileno())  # type: ignore[attr-defined]
         return client
+
+    def check_tables(self, names: Iterable[str], line: str, source: str) -> None:
+        """Raise `TablesMissing` if the database lacks any of these tables.
+
+        `line`, `source`: whose script `seed_data/<line>/<source>.sql` makes them. Raises
+        `ServerUnreachable`.
+        """
+        with self.connect() as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()"
+            )
+            there = {name for (name,) in cursor.fetchall()}
+        missing = [name for name in names if name not in there]
+        if missing:
+            raise TablesMissing(
+                f"MySQL database {self.database!r} at {self.host}:{self.port} lacks "
+                f"{', '.join(missing)}. Run the CREATE TABLE statements of "
+                f"seed_data/{line}/{source}.sql for them. If its rows are made up, run "
+                f"`softcart seed {line}` instead, with the --scale and --seed of before, so that "
+                "nothing else changes."
+            )
 
 
 class PostgresConnection(_SqlConnection):

@@ -33,6 +33,7 @@ from softcart_assets.connections import (
     MySQLConnection,
     ServerUnreachable,
 )
+from softcart_assets.lines.inspire.sources import INSPIRE_TABLES
 from softcart_assets.lines.model import Source
 
 KNOWN_SESSIONS = 5_000
@@ -351,7 +352,9 @@ OPERATIONS: dict[str, tuple[float, Callable[[App], None]]] = {
 
 
 class InspireTraffic:
-    """Writes to all sources. Raises `SimulationError` if they are empty."""
+    """Writes to all sources. Raises `SimulationError` if they are empty, and `TablesMissing` if
+    they are of an older release.
+    """
 
     def __init__(self, sources: Mapping[str, Source], seed: int | None = None) -> None:
         self.weights: Mapping[str, float] = {name: each[0] for name, each in OPERATIONS.items()}
@@ -367,6 +370,7 @@ class InspireTraffic:
         self._app = App(rng, words, *self._connections(rng), table, [])
         try:
             self._read_sources()
+            self._mysql.check_tables(INSPIRE_TABLES, "inspire", "inspire")
         except BaseException:
             self.close()
             raise

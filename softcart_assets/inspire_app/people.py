@@ -11,7 +11,9 @@ from zoneinfo import ZoneInfo
 from softcart_assets.lines.inspire.groups import AGE_BANDS, OLDEST
 
 _ADDRESS: Final = re.compile(
-    r"[^\s@<>\"(),:;\\\[\]\x00-\x1f\x7f]{1,64}@(?:[^\s@<>()\[\]\x00-\x1f,:;\\\"]{1,63}\.)+[^\s@<>().,:;\\\"\[\]\x00-\x1f]{2,63}"
+    # No point within a label. With it, a long name could be read in so many ways that to refuse it
+    # would take years.
+    r"[^\s@<>\"(),:;\\\[\]\x00-\x1f\x7f]{1,64}@(?:[^\s@<>().,:;\\\"\[\]\x00-\x1f]{1,63}\.)+[^\s@<>().,:;\\\"\[\]\x00-\x1f]{2,63}"
 )
 _NUMBER: Final = re.compile(r"[1-9]\d{6,14}")
 

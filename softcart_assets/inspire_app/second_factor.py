@@ -10,12 +10,11 @@ from __future__ import annotations
 import base64
 import re
 import secrets
-from collections.abc import Collection
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import pyotp
 import segno
@@ -49,6 +48,8 @@ _RECOVERY_BYTES: Final = 15
 _ISSUER: Final = "Inspire"
 _TOLD_WITHIN: Final = timedelta(days=2)
 
+_Result = TypeVar("_Result")
+
 
 class Change(StrEnum):
     """What a mail tells the person."""
@@ -79,8 +80,8 @@ class Factor:
 class Store(Protocol):
     """The tables that second factors are in."""
 
-    def transaction(self) -> AbstractContextManager[None]:
-        """What happens inside is written whole or not at all."""
+    def atomically(self, work: Callable[[], _Result]) -> _Result:
+        """Do something as one transaction, and again if the server took it back."""
 
     def add_message(self, message: Message) -> None:
         """Put a message into the outbox."""
@@ -178,8 +179,7 @@ def take_code(store: Store, vault: Vault, user_id: int, text: str, now: datetime
     Returns `RECOVERED` if it was a recovery code. Raises `NotAccepted`, also without a second
     factor.
     """
-    with store.transaction():
-        told, used = _taken(store, vault, user_id, _plain(text), now)
+    told, used = store.atomically(lambda: _taken(store, vault, user_id, _plain(text), now))
     # After the transaction: the wrong code is counted in it.
     if told:
         raise NotAccepted({"code": told})

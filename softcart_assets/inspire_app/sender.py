@@ -30,7 +30,7 @@ from softcart_assets.inspire_app.receivers import mail, page
 from softcart_assets.inspire_app.receivers.kept import Kept
 from softcart_assets.inspire_app.sending import LOG, send_due
 from softcart_assets.inspire_app.settings import Settings
-from softcart_assets.inspire_app.site import DOCUMENTS, PEOPLE, published_scores
+from softcart_assets.inspire_app.site import DOCUMENTS, PEOPLE, check_tables, published_scores
 from softcart_assets.inspire_app.storage.documents import Documents
 from softcart_assets.inspire_app.storage.mysql import Pool
 from softcart_assets.inspire_app.storage.outbox import OutboxTable
@@ -210,9 +210,10 @@ def run(
 
     `with_parent`: end when the process that started this one has ended.
 
-    Raises `ServerUnreachable` if a database cannot be reached at the start.
+    Raises `ServerUnreachable` if a database cannot be reached at the start, and `TablesMissing`.
     """
     stop = stop or threading.Event()
+    check_tables(work.mysql)
     with ExitStack() as stack:
         client = stack.enter_context(work.mongo.connect())
         pool = stack.enter_context(closing(Pool(work.mysql)))

@@ -12,6 +12,7 @@ from apiflask import HTTPError
 from flask import Response, render_template, request
 from werkzeug.exceptions import SecurityError
 
+from softcart_assets.connections import MySQLConnection
 from softcart_assets.inspire_app.api import routes as api_routes
 from softcart_assets.inspire_app.hooks import HookSettings, create_hooks
 from softcart_assets.inspire_app.pages import routes
@@ -19,7 +20,7 @@ from softcart_assets.inspire_app.providers import Providers
 from softcart_assets.inspire_app.sender import Work, beside
 from softcart_assets.inspire_app.sessions import LONGEST
 from softcart_assets.inspire_app.settings import PREFIX, Settings
-from softcart_assets.inspire_app.site import Site, check_tables, open_site
+from softcart_assets.inspire_app.site import PEOPLE, Site, check_tables, open_site
 from softcart_assets.inspire_app.storage.outbox import OutboxTable
 from softcart_assets.web import gunicorn
 from softcart_assets.web.app import App
@@ -106,8 +107,8 @@ def serve(host: str, port: int, workers: int) -> None:
         )
     # All processes inherit it and count together.
     limits = Limits()
+    check_tables(MySQLConnection.from_env(PEOPLE))
     first = open_site(settings, limits, now)
-    check_tables(first)
     first.documents.prepare()
     first.close()
     with beside(Work.from_env(settings.url)):

@@ -33,6 +33,7 @@ from softcart_assets.inspire_app.storage.dynamo import Sessions
 from softcart_assets.inspire_app.storage.factors import Factors
 from softcart_assets.inspire_app.storage.mysql import Pool, Tables
 from softcart_assets.inspire_app.storage.totals import Totals
+from softcart_assets.lines.inspire.sources import INSPIRE_TABLES
 from softcart_assets.web.limits import Limits
 
 LOG: Final = logging.getLogger(__name__)
@@ -84,6 +85,11 @@ class Site:
         self.totals.close()
 
 
+def check_tables(people: MySQLConnection) -> None:
+    """Raises `TablesMissing` if MySQL has not all tables, and `ServerUnreachable`."""
+    people.check_tables(INSPIRE_TABLES, "inspire", "inspire")
+
+
 def open_site(settings: Settings, limits: Limits, clock: Callable[[], datetime]) -> Site:
     """Connect to the databases that the settings name. Raises `ServerUnreachable` and
     `SettingError`.
@@ -130,25 +136,6 @@ published_scores: Final = PublishedScores()
 """Of this process."""
 
 
-class TablesMissing(RuntimeError):
-    """The database is of an older release. The message says what to do."""
-
-
-def check_tables(site: Site) -> None:
-    """Raises `TablesMissing` if MySQL has not all tables."""
-    with site.tables() as tables:
-        missing = tables.missing()
-    if missing:
-        server = MySQLConnection.from_env(PEOPLE)
-        raise TablesMissing(
-            f"MySQL database {server.database!r} at {server.host}:{server.port} lacks "
-            f"{', '.join(missing)}. Run the CREATE TABLE statements of "
-            "seed_data/inspire/inspire.sql for them. If its people are made up, run "
-            "`softcart seed inspire` instead, with the --scale and --seed of before, so that "
-            "nothing else changes."
-        )
-
-
 class NoAccount(RuntimeError):
     """There is no such account."""
 
@@ -164,10 +151,15 @@ def turn_off_second_factor(site: Site, email: str) -> bool:
     Returns False if there was no second factor. Raises `NoAccount`.
     """
     user_id = _account(site, email)
-    with site.tables() as tables, tables.transaction():
-        was_on = Factors(tables).turn_off(user_id)
-        if was_on:
-            tables.add_message(notice(user_id, Change.OFF, site.clock()))
+    with site.tables() as tables:
+
+        def turn_off() -> bool:
+            was_on = Factors(tables).turn_off(user_id)
+            if was_on:
+                tables.add_message(notice(user_id, Change.OFF, site.clock()))
+            return was_on
+
+        was_on = tables.atomically(turn_off)
     if was_on:
         site.end_sessions(user_id)
     return was_on

@@ -29,6 +29,8 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+_ONLY_BY_TLS = "Strict-Transport-Security", "max-age=31536000"
+"""Browsers that have come by https never come otherwise, for a year."""
 POLICY = (
     "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; "
     "base-uri 'none'; img-src data:"
@@ -90,6 +92,8 @@ class App(APIFlask):
             self.wsgi_app = fixed  # type: ignore[method-assign]
         policy = POLICY + (WITH_SCRIPTS if scripts else "")
         self._headers = [*_HEADERS.items(), ("Content-Security-Policy", policy)]
+        if hosts:
+            self._headers.append(_ONLY_BY_TLS)
         self.json = _Exact(self)
         self.session_interface = _Sessions()
         self.config |= {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import re
@@ -195,7 +196,9 @@ def test_pages_neither_skip_nor_repeat(program: Program) -> None:
         assert program("POST", "/workouts", late).status_code == 201
     assert seen == wanted
     assert len(seen) == 7
-    problem(program("GET", "/workouts?cursor=bm90aGluZw"), 422)
+    half = base64.urlsafe_b64encode(rb'["\ud800", 1, "x"]').rstrip(b"=").decode()
+    for made_up in ("bm90aGluZw", half):
+        problem(program("GET", f"/workouts?cursor={made_up}"), 422)
 
 
 def test_a_file_is_imported_once(program: Program) -> None:

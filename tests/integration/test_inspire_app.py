@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.fitness import PASSWORD, QUOTES, Fitness, Visitor, fitness
+from support.fitness import PASSWORD, QUOTES, Fitness, Visitor, fitness, wait_until_locked_out
 
-from softcart_assets.inspire_app import demo
+from seed_data.common.mysql import statements
+from seed_data.common.packages import folder_of
+from seed_data.inspire.traffic import InspireTraffic
+from softcart_assets.assembly import LINES
+from softcart_assets.connections import TablesMissing
+from softcart_assets.inspire_app import commands, demo, server
 from softcart_assets.inspire_app.preferences import Preferences
-from softcart_assets.inspire_app.site import TablesMissing, check_tables
+from softcart_assets.inspire_app.sender import Work, run
+from softcart_assets.inspire_app.site import check_tables
+from softcart_assets.inspire_app.storage import rows
 from softcart_assets.inspire_app.storage.mysql import Tables
+from softcart_assets.inspire_app.storage.tokens import Tokens
 from softcart_assets.inspire_app.today import _last_heavy, todays_choice
 from softcart_assets.inspire_app.workouts import Workout
 from softcart_assets.lines.inspire.catalogue import CATALOGUE
+from softcart_assets.lines.inspire.sources import INSPIRE_TABLES
 from softcart_assets.stack import Stack
 
 GPX = """<?xml version="1.0"?><gpx version="1.1" creator="watch"
@@ -66,14 +76,29 @@ def test_every_page_answers(app: Fitness) -> None:
     assert stranger.get("/sign-in/code").headers["Location"] == "/sign-in"
 
 
-def test_a_database_of_an_older_release_is_told_before_anybody_comes(app: Fitness) -> None:
+def test_a_database_of_an_older_release_is_told_before_anybody_comes(
+    app: Fitness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = LINES.line("inspire")
+    # There are users, so the simulator looks further.
+    person = app.person()
+    monkeypatch.setattr(server, "now", app.clock)
+    begin: list[Callable[[], object]] = [
+        lambda: check_tables(app.mysql),
+        lambda: run(Work.from_env(), once=True),
+        lambda: InspireTraffic({each.name: each for each in line.sources}),
+        lambda: commands.sign_out(person.email),
+    ]
     app.rows("RENAME TABLE sign_ins TO other")
     try:
-        with pytest.raises(TablesMissing, match=r"lacks sign_ins\. .*inspire\.sql"):
-            check_tables(app.site)
+        for each in begin:
+            with pytest.raises(TablesMissing, match=r"lacks sign_ins\. .*/inspire\.sql"):
+                each()
     finally:
         app.rows("RENAME TABLE other TO sign_ins")
-    check_tables(app.site)
+    check_tables(app.mysql)
+    # None is forgotten.
+    assert {*INSPIRE_TABLES} == statements(folder_of(line) / "inspire.sql").keys()
 
 
 def test_a_workout_is_logged_and_shown(app: Fitness) -> None:
@@ -375,7 +400,11 @@ def test_a_deleted_account_leaves_no_name(app: Fitness) -> None:
     person.post("/goals", goal1="150")
     person.post("/clubs", club="1")
     person.post("/start", email=person.email)
-    assert person.post("/delete", password="wrong" * 4).status_code == 422
+    refused = person.post("/delete", password="wrong" * 4)
+    assert refused.status_code == 422
+    # It says what stays.
+    for told in ("your region, country and time zone", "are not erased by this"):
+        assert told in refused.text
     assert "is deleted" in person.post("/delete", password=PASSWORD).text
     assert person.get("/log").headers["Location"] == "/sign-in"
     [row] = app.rows("SELECT * FROM users WHERE id = %s", person.id)
@@ -438,6 +467,56 @@ def test_nothing_is_written_beside_a_deletion(
     with tables() as opened:
         todays_choice(opened, documents, lambda _: {}, person.id, day, app.clock())
     assert app.rows("SELECT 1 FROM choices WHERE user_id = %s", person.id) == []
+
+
+def test_what_a_request_loses_by_a_deadlock_is_done_again(
+    app: Fitness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However slow this machine is.
+    monkeypatch.setattr(rows, "_LONGEST_SECONDS", 600)
+    person, other = app.person(), app.person()
+    times = {"reminder_at": "18:00", "quiet_from": "21:00", "quiet_until": "08:00"}
+
+    def choose(**wanted: str) -> int:
+        return person.post("/settings/messages", form_of="/settings", **times, **wanted).status_code
+
+    def end_tokens() -> None:
+        with app.site.tables() as tables:
+            tables.end_tokens(person.id, app.clock())
+
+    assert choose(email_reminder="yes") == 303
+    for n in range(2):
+        with app.site.tables() as tables:
+            Tokens(tables).add(person.id, f"{person.id} {n}", "x", ["x"], app.clock(), None)
+    [first, last] = app.rows("SELECT id FROM api_tokens WHERE user_id = %s ORDER BY id", person.id)
+    of_person = f"WHERE user_id = {person.id}"
+    cases: list[tuple[Callable[[], object], str, str]] = [
+        # A transaction, and a statement without one.
+        (choose, f"consents {of_person}", f"users WHERE id = {person.id}"),
+        (end_tokens, f"api_tokens WHERE id = {last[0]}", f"api_tokens WHERE id = {first[0]}"),
+    ]
+    for ask, there, then in cases:
+        with (
+            ThreadPoolExecutor(1) as asking,
+            app.mysql.connect() as client,
+            client.cursor() as cursor,
+        ):
+            # The server ends the transaction that has written less.
+            for n in range(50):
+                cursor.execute(
+                    "INSERT INTO recovery_codes VALUES (%s, %s, '2026-01-01', NULL)", (other.id, n)
+                )
+            cursor.execute(f"SELECT 1 FROM {there} FOR UPDATE")
+            # The last one that was used is the first that is used again.
+            [*_, (_, pooled)] = app.site.pool._idle
+            done = asking.submit(ask)
+            wait_until_locked_out(app, pooled.thread_id())
+            cursor.execute(f"SELECT 1 FROM {then} FOR UPDATE")
+            client.rollback()
+            assert done.result(60) in (303, None)
+    consents = app.rows(f"SELECT withdrawn_by FROM consents {of_person}")
+    assert consents == [("page",)]
+    assert app.rows(f"SELECT 1 FROM api_tokens {of_person} AND revoked_at IS NULL") == []
 
 
 def test_somebody_of_the_demo_gets_a_password_once(

@@ -11,6 +11,7 @@ import pyotp
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 from support.browser import chromium
 from support.fitness import PASSWORD, SECRET, Fitness, fitness, served
@@ -177,6 +178,12 @@ def test_signing_in_with_a_code(phone: Phone) -> None:
     recovery = [each.text for each in phone.browser.find_elements(By.CSS_SELECTOR, ".codes li")]
     phone.press("I have kept them")
     _look(phone, "/second-factor")
+    # The Enter key alone changes nothing.
+    phone.fill(password=PASSWORD, code=recovery[1])
+    is_whole = "return document.querySelector('main form').checkValidity()"
+    assert not phone.browser.execute_script(is_whole)
+    phone.browser.find_element(By.NAME, "code").send_keys(Keys.ENTER)
+    assert "You have 8 recovery codes left" in phone.text
     phone.mail("needs a code", person.email)
     for field in ("code", "recovery"):
         phone.open("/settings")

@@ -539,9 +539,18 @@ def test_nobody_goes_on_without_a_second_factor_where_all_need_one(app: Fitness)
     assert answer.status_code == 303
     for path in ("/", "/log", "/settings", "/apps", "/password", "/live"):
         assert strict.get(path).headers["Location"] == "/second-factor", path
-    assert "before you go on" in strict.get("/second-factor").text
+    page = strict.get("/second-factor").text
+    assert "before you go on" in page
     # What is theirs they may take along, and go.
+    for path in ("/sign-out", "/sign-out-everywhere", "/export", "/delete"):
+        assert f'"{path}"' in page, path
     assert strict.post("/export", form_of="/second-factor").status_code == 200
+    assert strict.get("/delete").status_code == 200
+    assert is_in(person)
+    answer = strict.post("/sign-out-everywhere", form_of="/second-factor")
+    assert answer.headers["Location"] == "/sign-in"
+    assert not is_in(person)
+    strict.post("/sign-in", email=person.email, password=PASSWORD)
     strict.id = person.id
     set_up(app, strict)
     assert is_in(strict)
@@ -684,6 +693,16 @@ def test_a_sign_in_without_its_code_ends(app: Fitness) -> None:
         app.clock.pass_by(seconds=30)
 
 
+def test_a_change_that_nobody_has_chosen_is_not_made(app: Fitness) -> None:
+    person = app.person()
+    phone = set_up(app, person)
+    answer = person.post("/second-factor", password=PASSWORD, code=phone.recovery[0])
+    assert (answer.status_code, "Choose what you want" in answer.text) == (422, True)
+    # Neither is a code used up.
+    assert "8 recovery codes left" in person.get("/second-factor").text
+    assert notices(app, person) == ["on"]
+
+
 def test_turning_it_off_needs_password_and_code(app: Fitness) -> None:
     person = app.person()
     phone = set_up(app, person)
@@ -729,7 +748,7 @@ def test_a_code_that_is_taken_while_it_is_turned_off_fails_neither(app: Fitness)
         ThreadPoolExecutor(1) as other,
     ):
         taking, turning_off = Factors(Tables(first)), Factors(Tables(second))
-        with taking.transaction():
+        with taking._database.transaction():
             assert taking.factor(person.id)
             done = other.submit(turning_off.turn_off, person.id)
             wait_until_locked_out(app, second.thread_id())
@@ -877,11 +896,12 @@ def test_a_session_that_the_index_does_not_show_yet_ends_with_the_others(
 ) -> None:
     person = app.person()
     thief = sign_in(app, person.email)
-    app.clock.pass_by(seconds=1)
+    app.clock.pass_by(microseconds=1)
     with monkeypatch.context() as patch:
         patch.setattr(app.site.sessions, "_of", lambda user_id: [])
         person.post("/sign-out-everywhere", form_of="/settings")
     assert not is_in(thief)
+    app.clock.pass_by(microseconds=999_999)
     thief = sign_in(app, person.email)
     assert is_in(thief)
     app.clock.pass_by(seconds=1)
@@ -889,6 +909,60 @@ def test_a_session_that_the_index_does_not_show_yet_ends_with_the_others(
         patch.setattr(app.site.sessions, "_of", lambda user_id: [])
         assert sign_out_everywhere(app.site, person.email) == 0
     assert not is_in(thief)
+
+
+def test_a_sign_in_while_the_second_factor_is_turned_on_is_over(
+    app: Fitness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = app.person()
+    look = Tables.person
+
+    def meanwhile(self: Tables, user_id: int) -> Any:
+        monkeypatch.undo()
+        app.clock.pass_by(seconds=1)
+        set_up(app, person)
+        app.clock.pass_by(seconds=1)
+        return look(self, user_id)
+
+    # No code was needed when it was asked for. The session begins afterwards.
+    monkeypatch.setattr(Tables, "person", meanwhile)
+    stranger = sign_in(app, person.email)
+    assert [is_in(stranger), is_in(person)] == [False, True]
+
+
+def test_a_sign_in_while_the_password_changes_is_over(
+    app: Fitness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = app.person()
+    thief = app.visitor()
+    passwords, sessions = app.site.passwords, app.site.sessions
+    verify, hash = passwords.verify, passwords.hash
+
+    def after_the_check(kept: str | None, password: str) -> bool:
+        monkeypatch.undo()
+        is_right = verify(kept, password)
+        app.clock.pass_by(seconds=1)
+        assert person.post("/password", password=PASSWORD, new=NEW).status_code == 303
+        app.clock.pass_by(seconds=1)
+        return is_right
+
+    monkeypatch.setattr(passwords, "verify", after_the_check)
+    thief.post("/sign-in", email=person.email, password=PASSWORD)
+    assert [is_in(thief), is_in(person)] == [False, True]
+
+    def before_it_is_kept(password: str) -> str:
+        monkeypatch.setattr(passwords, "hash", hash)
+        app.clock.pass_by(seconds=1)
+        thief.post("/sign-in", email=person.email, password=NEW)
+        assert is_in(thief)
+        app.clock.pass_by(seconds=1)
+        return hash(password)
+
+    monkeypatch.setattr(passwords, "hash", before_it_is_kept)
+    # The index does not show the new session yet.
+    monkeypatch.setattr(sessions, "_of", lambda user_id: [])
+    assert person.post("/password", password=NEW, new=PASSWORD).status_code == 303
+    assert [is_in(thief), is_in(person)] == [False, True]
 
 
 def test_only_pages_need_the_session(app: Fitness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1006,6 +1080,8 @@ def test_cookies_go_by_https_only_where_people_come_by_https(app: Fitness) -> No
     assert cookie.startswith("__Host-softcart_inspire=")
     parts = set(cookie.split("; "))
     assert {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"} <= parts
+    assert page.headers["Strict-Transport-Security"] == "max-age=31536000"
+    assert "Strict-Transport-Security" not in app.visitor().get("/sign-in").headers
     # Another name for this machine could be another site's.
     assert client.get("/", base_url="https://evil.example").status_code == 400
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from softcart_assets.inspire_app.accounts import LINK_IS_GOOD_FOR, Link, Profile
 from softcart_assets.inspire_app.links import Use, kept_form
@@ -24,9 +25,9 @@ class Memory:
         self.passwords: dict[int, str] = {}
         self.calls: list[str] = []
 
-    def transaction(self) -> nullcontext[None]:
-        self.calls.append("transaction")
-        return nullcontext()
+    def atomically(self, work: Callable[[], Any]) -> Any:
+        self.calls.append("atomically")
+        return work()
 
     def add_message(self, message: Message) -> None:
         self.calls.append("add_message")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import pymysql
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,6 +37,7 @@ from softcart_assets.inspire_app.outbox import (
     message_key,
     obey,
 )
+from softcart_assets.inspire_app.storage import rows
 
 NOON = datetime(2026, 6, 15, 10, tzinfo=UTC)
 NIGHT = datetime(2026, 6, 15, 23, tzinfo=UTC)
@@ -216,3 +218,27 @@ class Outbox(RuleBasedStateMachine):
 
 
 TestOutbox = Outbox.TestCase
+
+
+@pytest.mark.parametrize(
+    ("code", "seconds", "tries"), [(1213, 600, 3), (1205, 600, 3), (1062, 600, 1), (1205, -1, 1)]
+)
+def test_what_the_server_took_back_is_done_again_for_a_while(
+    code: int, seconds: float, tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "_LONGEST_SECONDS", seconds)
+    asked: list[int] = []
+
+    @rows.again_after_deadlock
+    def write() -> int:
+        asked.append(code)
+        if len(asked) < 3:
+            raise pymysql.OperationalError(code, "taken back")
+        return 7
+
+    if tries == 3:
+        assert write() == 7
+    else:
+        with pytest.raises(pymysql.OperationalError):
+            write()
+    assert len(asked) == tries

@@ -37,6 +37,9 @@ def test_case_and_ways_of_writing_make_no_other_account() -> None:
         "ada@example.com\r\nBcc: all@example.com",
         "ada@exam\nple.com",
         "x" * 65 + "@example.com",
+        "ada@example..com",
+        # Nobody waits for years until it is refused.
+        "ada@" + "a." * 100 + "!",
     ],
 )
 def test_what_is_no_address(text: str) -> None:

@@ -303,9 +303,8 @@ class _Views:
             if unknown or len(wanted) < len(asked["goals"]):
                 told = f"Choose each once, from {', '.join(sorted(known))}."
                 raise _wrong({"goals": told})
-            with tables.transaction():
-                ids = {known[code]: Decimal(amount) for code, amount in wanted.items()}
-                tables.set_goals(self._me.id, ids, self._day)
+            ids = {known[code]: Decimal(amount) for code, amount in wanted.items()}
+            tables.atomically(lambda: tables.set_goals(self._me.id, ids, self._day))
             return [asdict(each) for each in tables.goals(self._me.id)]
 
     def settings(self) -> Any:

@@ -26,6 +26,8 @@ from softcart_assets.web.problems import refuse
 View = Callable[..., Any]
 
 _SECRET: Final = "session"
+_BEGAN: Final = "began"
+"""Where the browser has when its session began, signed and exactly. DynamoDB has whole seconds."""
 SIGN_IN: Final = "sign-in"
 """Where the browser has the secret of a sign-in that waits for a code."""
 
@@ -38,6 +40,7 @@ _FREE: Final = frozenset(
         "ask",
         "finish",
         "sign_out",
+        "sign_out_everywhere",
         "export",
         "delete",
     )
@@ -77,8 +80,11 @@ class Base:
             return None
         with self.site.tables() as tables:
             person = tables.person(session.user_id)
+        # One of an older release began within a second.
+        latest = session.started_at.replace(microsecond=999_999)
+        began = datetime.fromisoformat(browser[_BEGAN]) if _BEGAN in browser else latest
         # One from before a new password or a sign-out everywhere may not have been found then.
-        if person and session.started_at >= person.sessions_since.replace(microsecond=0):
+        if person and began >= person.sessions_since:
             g.me, g.session = person, session
             self.site.sessions.viewed(session, session.seen(now))
             needs_one = self.site.settings.needs_second_factor and not person.has_second_factor
@@ -86,31 +92,46 @@ class Base:
                 return redirect(url_for("pages.second_factor"), 303)
         return None
 
-    def let_in(self, user_id: int) -> Response:
-        """What follows a right password: a session, or first the question for a code."""
-        now = self.site.clock()
+    def let_in(self, user_id: int, at: datetime) -> Response:
+        """What follows a right password: a session, or first the question for a code. `at`: see
+        `begin_session`.
+        """
+        secret = secrets.token_urlsafe(32)
         with self.site.tables() as tables:
-            factors = Factors(tables)
-            if factors.since(user_id):
-                secret = secrets.token_urlsafe(32)
-                factors.add_sign_in(kept_form(secret), user_id, now, now + SIGN_IN_WITHIN)
-                browser[SIGN_IN] = secret
-                return redirect(url_for("pages.code"), 303)
-        return self.begin_session(user_id)
+            needs_code = Factors(tables).add_sign_in(
+                kept_form(secret), user_id, at, at + SIGN_IN_WITHIN
+            )
+        if not needs_code:
+            return self.begin_session(user_id, at)
+        browser[SIGN_IN] = secret
+        return redirect(url_for("pages.code"), 303)
 
-    def begin_session(self, user_id: int) -> Response:
-        """Sign somebody in, with a new session. What the browser had before is of no use then."""
+    def begin_session(self, user_id: int, at: datetime) -> Response:
+        """Sign somebody in, with a new session. What the browser had before is of no use then.
+
+        `at`: a time before the first look at what lets the person in. The session begins then. So
+        it is over at once if a new password, a second factor or a sign-out everywhere came between.
+        """
         if g.session:
             self.site.sessions.replace(g.session.id)
         with self.site.tables() as tables:
             person = tables.person(user_id)
-        zone = person.time_zone if person else "UTC"
-        secret, new = start(user_id, self.site.clock())
-        self.site.sessions.put(new, device=device(request.user_agent.string), time_zone=zone)
+        if person is None:
+            # Deleted at this moment.
+            return redirect(url_for("pages.sign_in"), 303)
+        secret, new = start(user_id, at)
+        kind = device(request.user_agent.string)
+        self.site.sessions.put(new, device=kind, time_zone=person.time_zone)
         browser.clear()
         browser.permanent = True
-        browser[_SECRET] = secret
+        browser[_SECRET], browser[_BEGAN] = secret, at.isoformat()
         return redirect(url_for("pages.today"), 303)
+
+    def end_others(self) -> Response:
+        """End all sessions of whoever asks but this one, which becomes another one."""
+        self.site.end_sessions(g.me.id)
+        g.session = None
+        return self.begin_session(g.me.id, self.now)
 
     def end_session(self) -> None:
         """Sign out."""

@@ -58,9 +58,9 @@ class Entry(Base):
                 else:
                     if user_id is None:
                         return page("gone.html")[0], 410
-                    self.site.sessions.end_all(user_id, self.now)
+                    self.site.end_sessions(user_id)
                     # The link stands for the password, and not for the second factor.
-                    response = self.let_in(user_id)
+                    response = self.let_in(user_id, self.now)
                     # Somebody new says what for.
                     if is_new:
                         response.headers["Location"] = url_for("pages.goals")
@@ -78,19 +78,20 @@ class Entry(Base):
         self.limit("sign-in", 20)
         # One account may be tried from many addresses.
         self.limit(f"sign-in {kept_form(email_key(email) or '')}", 5, by_address=False)
+        at = self.now
         with self.site.tables() as tables:
             user_id = accounts.sign_in(tables, self.site.passwords, email, password)
         if user_id is None:
             told = {"password": "Address and password do not fit together."}
             return page("sign_in.html", told)[0], 401
-        return self.let_in(user_id)
+        return self.let_in(user_id, at)
 
     def code(self) -> Any:
         """The second step of signing in: a code, after the password."""
-        digest = kept_form(browser.get(SIGN_IN, ""))
+        digest, at = kept_form(browser.get(SIGN_IN, "")), self.now
         with self.site.tables() as tables:
             factors = Factors(tables)
-            user_id = factors.signing_in(digest, self.now)
+            user_id = factors.signing_in(digest, at)
             if user_id is None:
                 return redirect(url_for("pages.sign_in"), 303)
             if request.method == "GET":
@@ -102,12 +103,12 @@ class Entry(Base):
             if is_of_application(text):
                 self.limit(f"code {user_id}", 5, by_address=False)
             try:
-                used = take_code(factors, self.site.vault, user_id, text, self.now)
+                used = take_code(factors, self.site.vault, user_id, text, at)
             except NotAccepted as error:
                 return page("code.html", {field: error.errors["code"]})[0], 401
             factors.end_sign_in(digest)
             left = factors.codes_left(user_id)
-        response = self.begin_session(user_id)
+        response = self.begin_session(user_id, at)
         if used:
             codes = "code" if left == 1 else "codes"
             flash(f"You have {left} recovery {codes} left. Make other ones under Settings.")

@@ -63,48 +63,54 @@ class SecondFactor(Base):
             told = "This is not the code. Look whether the clock of your phone is right."
             return self._secret(secret, sealed, {"code": told})
         codes = factors.new_recovery_codes()
-        with self.site.tables() as tables, tables.transaction():
+        with self.site.tables() as tables:
             kept = Factors(tables)
-            is_new = kept.turn_on(g.me.id, sealed, step, self.now)
-            if is_new:
-                kept.set_recovery_codes(g.me.id, factors.recovery_digests(codes), self.now)
-                kept.add_message(notice(g.me.id, Change.ON, self.now))
+
+            def turn_on() -> bool:
+                is_new = kept.turn_on(g.me.id, sealed, step, self.now)
+                if is_new:
+                    self._set_codes(kept, codes, Change.ON)
+                return is_new
+
+            is_new = kept.atomically(turn_on)
         # Another device was faster.
         if not is_new:
             return redirect(url_for("pages.second_factor"), 303)
         return self._told(codes)
 
     def _change(self) -> Any:
+        what = request.form.get("what", "")
+        # Before a code is used up.
+        if what not in ("codes", "off"):
+            raise NotAccepted({"what": "Choose what you want."})
         self.check_password()
         code = request.form.get("code", "")
         # As at sign-in: nobody who only tries keeps out the person with a recovery code.
         if factors.is_of_application(code):
             self.limit(f"code {g.me.id}", 5, by_address=False)
-        is_off = request.form.get("what") == "off"
         codes = factors.new_recovery_codes()
         with self.site.tables() as tables:
             kept = Factors(tables)
             factors.take_code(kept, self.site.vault, g.me.id, code, self.now)
-            with tables.transaction():
-                if is_off:
-                    kept.turn_off(g.me.id)
-                    kept.add_message(notice(g.me.id, Change.OFF, self.now))
-                else:
-                    kept.set_recovery_codes(g.me.id, factors.recovery_digests(codes), self.now)
-                    kept.add_message(notice(g.me.id, Change.NEW_CODES, self.now))
-        if not is_off:
+            kept.atomically(lambda: self._write(kept, what, codes))
+        if what == "codes":
             return self._told(codes)
-        response = self._end_others()
+        response = self.end_others()
         # Afterwards: a new session forgets what the browser had.
         flash("It is off. You are signed out on all other devices.")
         return response
 
-    def _told(self, codes: list[str]) -> Any:
-        self._end_others()
-        return page("recovery_codes.html", codes=codes)
+    def _write(self, kept: Factors, what: str, codes: list[str]) -> None:
+        if what == "codes":
+            self._set_codes(kept, codes, Change.NEW_CODES)
+        else:
+            kept.turn_off(g.me.id)
+            kept.add_message(notice(g.me.id, Change.OFF, self.now))
 
-    def _end_others(self) -> Any:
-        """End all sessions but this one, which becomes another one."""
-        self.site.end_sessions(g.me.id)
-        g.session = None
-        return self.begin_session(g.me.id)
+    def _set_codes(self, kept: Factors, codes: list[str], change: Change) -> None:
+        kept.set_recovery_codes(g.me.id, factors.recovery_digests(codes), self.now)
+        kept.add_message(notice(g.me.id, change, self.now))
+
+    def _told(self, codes: list[str]) -> Any:
+        self.end_others()
+        return page("recovery_codes.html", codes=codes)

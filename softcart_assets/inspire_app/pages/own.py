@@ -69,7 +69,7 @@ class Own(Base):
             check_profile(wanted, self.now)
         except NotAccepted as error:
             return self._settings(error.errors)
-        with self.site.tables() as tables, tables.transaction():
+        with self.site.tables() as tables:
             tables.change(g.me.id, wanted)
         return self._kept()
 
@@ -107,8 +107,8 @@ class Own(Base):
             )
         except NotAccepted as error:
             return self._settings(error.errors)
-        with self.site.tables() as tables, tables.transaction():
-            tables.set_consents(g.me.id, wanted, self.now)
+        with self.site.tables() as tables:
+            tables.atomically(lambda: tables.set_consents(g.me.id, wanted, self.now))
         likes = replace(self.site.documents.preferences(g.me.id), notifications=told)
         self.site.documents.set_preferences(g.me.id, likes, self.now, "notifications")
         return self._kept()
@@ -153,8 +153,8 @@ class Own(Base):
         # If something fails before the account is gone, whoever signs in can try again.
         self.site.sessions.end_all(me.id, self.now)
         self.site.documents.erase(me.id)
-        with self.site.tables() as tables, tables.transaction():
-            tables.erase(me.id, self.now)
+        with self.site.tables() as tables:
+            tables.atomically(lambda: tables.erase(me.id, self.now))
         # Another device or a program may have written something before that.
         self.site.documents.erase(me.id)
         self.end_session()

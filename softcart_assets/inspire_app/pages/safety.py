@@ -43,9 +43,7 @@ class Safety(Base):
                 )
         except NotAccepted as error:
             return page("password.html", error.errors)
-        self.site.sessions.end_all(me.id, self.now)
-        g.session = None
-        response = self.begin_session(me.id)
+        response = self.end_others()
         # Afterwards: a new session forgets what the browser had.
         flash("Your password is changed. You are signed out on all other devices.")
         return response
@@ -64,14 +62,16 @@ class Safety(Base):
         except NotAccepted as error:
             return page("phone.html", error.errors, me=g.me)
         with self.site.tables() as tables:
-            texts = tables.numbers_asked(g.me.id, self.now) if number else 0
-        if texts >= _TEXTS_A_DAY:
-            told = "You have given several numbers today. Try again tomorrow."
-            return page("phone.html", {"phone": told}, me=g.me)
-        with self.site.tables() as tables, tables.transaction():
-            tables.set_phone(g.me.id, number)
-            if number:
-                tables.add_message(confirmation(g.me.id, number, self.now))
+
+            def keep() -> None:
+                tables.set_phone(g.me.id, number)
+                if number:
+                    tables.add_message(confirmation(g.me.id, number, self.now))
+
+            if number and tables.numbers_asked(g.me.id, self.now) >= _TEXTS_A_DAY:
+                told = "You have given several numbers today. Try again tomorrow."
+                return page("phone.html", {"phone": told}, me=g.me)
+            tables.atomically(keep)
         flash("Saved. Answer the message that we send there." if number else "Saved.")
         return redirect(url_for("pages.settings"), 303)
 

@@ -174,8 +174,7 @@ class Training(Base):
                         factor = 1000 if goal.unit == "metres" else 1
                         wanted[goal.id] = (amount * factor).quantize(Decimal("0.01"))
                 if not errors:
-                    with tables.transaction():
-                        tables.set_goals(g.me.id, wanted, self.day)
+                    tables.atomically(lambda: tables.set_goals(g.me.id, wanted, self.day))
                     flash("Your goals are saved.")
                     return redirect(url_for("pages.today"), 303)
             return page("goals.html", errors, goals=tables.goals(g.me.id))

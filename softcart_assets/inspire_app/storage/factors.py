@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection
 from datetime import datetime
+from typing import TypeVar
 
 from softcart_assets.inspire_app.outbox import Message
 from softcart_assets.inspire_app.second_factor import Factor
 from softcart_assets.inspire_app.storage.outbox import add_message
 from softcart_assets.inspire_app.storage.rows import Database, naive
+
+_Result = TypeVar("_Result")
 
 
 class Factors:
@@ -21,18 +23,13 @@ class Factors:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def transaction(self) -> AbstractContextManager[None]:
-        """What happens inside is written whole or not at all."""
-        return self._database.transaction()
+    def atomically(self, work: Callable[[], _Result]) -> _Result:
+        """Do something as one transaction, and again if the server took it back."""
+        return self._database.atomically(work)
 
     def add_message(self, message: Message) -> None:
         """Put a message into the outbox."""
         add_message(self._database, message)
-
-    def since(self, user_id: int) -> datetime | None:
-        """Since when somebody has a second factor. None: it is off."""
-        row = self._database._row("SELECT since FROM second_factors WHERE user_id = %s", (user_id,))
-        return row["since"] if row else None
 
     def codes_left(self, user_id: int) -> int:
         """How many recovery codes somebody has left."""
@@ -111,12 +108,15 @@ class Factors:
 
     def add_sign_in(
         self, digest: str, user_id: int, began_at: datetime, expires_at: datetime
-    ) -> None:
-        """Somebody has given the password, and not the code yet."""
-        self._database._execute(
-            "INSERT INTO sign_ins (digest, user_id, began_at, expires_at) VALUES (%s, %s, %s, %s)",
-            (digest, user_id, naive(began_at), naive(expires_at)),
+    ) -> bool:
+        """Somebody has given the password, and not the code yet. False: none is needed."""
+        # One that is turned on or off at this moment is waited for.
+        count = self._database._execute(
+            "INSERT INTO sign_ins (digest, user_id, began_at, expires_at) "
+            "SELECT %s, user_id, %s, %s FROM second_factors WHERE user_id = %s LOCK IN SHARE MODE",
+            (digest, naive(began_at), naive(expires_at), user_id),
         )
+        return count == 1
 
     def signing_in(self, digest: str, now: datetime) -> int | None:
         """Who has given the password. None: it was too long ago, or before a new password or a

@@ -170,7 +170,8 @@ def _read(cursor: str) -> tuple[str, datetime, str]:
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         day, at, id = json.loads(text)
-        if not (isinstance(day, str) and isinstance(id, str)):
+        # What is no text, MongoDB cannot be asked for.
+        if not (isinstance(day, str) and isinstance(id, str) and (day + id).isascii()):
             raise BadCursor
         return day, datetime.fromtimestamp(at / 1000, UTC), id
     except (ValueError, TypeError, OverflowError, OSError, binascii.Error):

@@ -22,13 +22,10 @@ from softcart_assets.inspire_app.storage.outbox import add_message
 from softcart_assets.inspire_app.storage.rows import Database, naive
 
 _ANSWER_SECONDS: Final = 10.0
+_LOCK_SECONDS: Final = 3
+"""So long a statement waits for somebody's lock. Then its transaction is done again."""
 _ASK_AGAIN_SECONDS: Final = 30.0
 """A connection that was not used for so long is asked whether it still is one."""
-
-_FURTHER: Final = (
-    *("credentials", "second_factors", "recovery_codes", "sign_ins", "links", "api_tokens"),
-)
-"""Tables that no source declares. An older release has not made all of them."""
 
 Consent = tuple[Channel, Purpose]
 
@@ -92,16 +89,6 @@ class Challenge:
 
 class Tables(Database):
     """All of it, by one connection. See also `accounts.Store`."""
-
-    def missing(self) -> list[str]:
-        """The tables that a database of an older release does not have."""
-        rows = self._rows(
-            "SELECT table_name AS name FROM information_schema.tables "
-            "WHERE table_schema = DATABASE()",
-            (),
-        )
-        there = {row["name"] for row in rows}
-        return [name for name in _FURTHER if name not in there]
 
     def add_message(self, message: Message) -> None:
         """Put a message into the outbox, unless one of its key is there."""
@@ -534,6 +521,7 @@ class Pool:
             )
             with client.cursor() as cursor:
                 cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+                cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {_LOCK_SECONDS}")
         return client
 
     def _give(self, client: pymysql.Connection[Any]) -> None:

@@ -16,8 +16,11 @@ from pymysql.cursors import DictCursor
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
 
-_DEADLOCK: Final = 1213
+_LOST: Final = frozenset({1205, 1213})
+"""MySQL's errors of a transaction that waited too long for another one, or lost a deadlock."""
 _TRIES: Final = 20
+_LONGEST_SECONDS: Final = 10.0
+"""After so long, nobody waits for another try."""
 _PAUSE_SECONDS: Final = 0.05
 
 
@@ -29,11 +32,12 @@ def again_after_deadlock(method: Callable[_Given, _Result]) -> Callable[_Given, 
 
     @wraps(method)
     def tried(*args: _Given.args, **named: _Given.kwargs) -> _Result:
+        ends = time.monotonic() + _LONGEST_SECONDS
         for _ in range(_TRIES - 1):
             try:
                 return method(*args, **named)
             except pymysql.OperationalError as error:
-                if error.args[0] != _DEADLOCK:
+                if error.args[0] not in _LOST or time.monotonic() > ends:
                     raise
             time.sleep(uniform(0, _PAUSE_SECONDS))
         return method(*args, **named)
@@ -46,21 +50,41 @@ class Database:
 
     def __init__(self, connection: pymysql.Connection[Any]) -> None:
         self._connection = connection
+        self._is_inside = False
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """What happens inside is written whole or not at all."""
+        # The server would commit the first at the beginning of the second.
+        assert not self._is_inside, "there is a transaction already"
         self._connection.begin()
+        self._is_inside = True
         try:
             yield
         except BaseException:
             self._connection.rollback()
             raise
+        finally:
+            self._is_inside = False
         self._connection.commit()
 
+    @again_after_deadlock
+    def atomically(self, work: Callable[[], _Result]) -> _Result:
+        """Do something as one transaction, and again if the server took it back. So it changes
+        nothing but the database. Returns what it returns.
+        """
+        with self.transaction():
+            return work()
+
     def _execute(self, statement: str, values: tuple[Any, ...]) -> int:
+        # Outside of a transaction, each statement is one.
+        return (self._once if self._is_inside else self._again)(statement, values)
+
+    def _once(self, statement: str, values: tuple[Any, ...]) -> int:
         with self._connection.cursor() as cursor:
             return int(cursor.execute(statement, values))
+
+    _again = again_after_deadlock(_once)
 
     def _row(self, statement: str, values: tuple[Any, ...]) -> dict[str, Any] | None:
         rows = self._rows(statement, values)

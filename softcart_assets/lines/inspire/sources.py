@@ -5,6 +5,8 @@ MySQL has further tables: passwords, second factors, links, tokens of applicatio
 declared, so no copy of them ever leaves it.
 """
 
+from typing import Final
+
 from softcart_assets.lines.inspire.totals import ACTIVE_DAYS
 from softcart_assets.lines.model import NONE, PII, SENSITIVE, Column, Source, Table
 
@@ -230,6 +232,12 @@ INSPIRE = Source(
         ),
     ),
 )
+
+INSPIRE_TABLES: Final = (
+    *(table.at_source for table in INSPIRE.tables),
+    *("credentials", "second_factors", "recovery_codes", "sign_ins", "links", "api_tokens"),
+)
+"""All tables of MySQL, the further ones included. A database of an older release may lack some."""
 
 INSPIRE_DOCS = Source(
     "inspire_docs",
