@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import multiprocessing
 import random
 import shutil
@@ -33,8 +34,9 @@ from pymongo.database import Database
 
 from softcart_assets.audits import raw as audits
 from softcart_assets.connections import MongoConnection, PostgresConnection
-from softcart_assets.ingestion.capture import stream
+from softcart_assets.ingestion.capture import Status, repeated, stream
 from softcart_assets.ingestion.connectors.mongodb import followed, values
+from softcart_assets.ingestion.connectors.mongodb.connector import MongoConnector
 from softcart_assets.ingestion.connectors.mongodb.positions import token_of
 from softcart_assets.ingestion.connectors.mongodb.reader import MongoReader
 from softcart_assets.ingestion.errors import LoadsFailed
@@ -902,6 +904,78 @@ def test_totals_of_a_collection_that_is_still_empty(database: Database, loader: 
     }
 
 
+def _wait_for(postgres: PostgresConnection, expected: dict[str, tuple[Any, ...]]) -> None:
+    """Wait until the running totals are these."""
+    began = time.monotonic()
+    while True:
+        with contextlib.suppress(psycopg.ProgrammingError):
+            if _days(postgres) == expected:
+                return
+        assert time.monotonic() < began + 60, (_days(postgres), expected)
+        time.sleep(0.02)
+
+
+def test_what_the_listener_does_not_tell_is_asked(
+    database: Database,
+    loader: Loader,
+    mongo: MongoConnection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stream that hears nothing finds what changed, and claims nothing that it did not ask."""
+
+    @contextlib.contextmanager
+    def deaf(*_: object) -> Iterator[Callable[[float], tuple[()]]]:
+        def listen(seconds: float) -> tuple[()]:
+            time.sleep(0.02)
+            return ()
+
+        yield listen
+
+    monkeypatch.setattr(MongoConnector, "listening", deaf)
+    monkeypatch.setattr(repeated, "_ASK_SECONDS", math.inf)
+    database.docs.insert_one(_workout("a"))
+    status, stopped, reports = Status("t"), threading.Event(), list[float]()
+    follower = threading.Thread(
+        target=stream,
+        args=(WORKOUTS, mongo, loader.postgres, loader.lake),
+        kwargs={
+            "status": status,
+            "stopped": stopped,
+            "on_report": lambda told: reports.append(told.complete_at),
+        },
+    )
+
+    def wait_until(is_so: Callable[[], bool]) -> None:
+        began = time.monotonic()
+        while not is_so():
+            assert time.monotonic() < began + 60, status
+            time.sleep(0.02)
+
+    follower.start()
+    try:
+        _wait_for(loader.postgres, {"2026-01-01": (1, 600, 0)})
+        wait_until(lambda: len(reports) > 0)
+        changed_at = time.time()
+        database.docs.insert_one(_workout("b"))
+        told = len(reports)
+        wait_until(lambda: len(reports) > told + 5)
+        # Nobody asked, so the silence proves nothing.
+        assert max(reports) < changed_at
+        monkeypatch.setattr(repeated, "_ASK_SECONDS", 0.1)
+        _wait_for(loader.postgres, {"2026-01-01": (2, 1_200, 0)})
+        wait_until(lambda: reports[-1] > changed_at)
+        # Neither the number of documents nor the cursor tells of this.
+        database.docs.update_one({"_id": "a"}, {"$set": {"seconds": 60}})
+        _wait_for(loader.postgres, {"2026-01-01": (2, 660, 0)})
+        database.docs.delete_one({"_id": "b"})
+        _wait_for(loader.postgres, {"2026-01-01": (1, 60, 0)})
+        assert status.problem is None
+    finally:
+        stopped.set()
+        follower.join(60)
+    assert not follower.is_alive()
+
+
 def test_a_stream_follows_a_collection(
     database: Database, loader: Loader, mongo: MongoConnection
 ) -> None:
@@ -912,13 +986,7 @@ def test_a_stream_follows_a_collection(
         stream(WORKOUTS, mongo, loader.postgres, loader.lake)
 
     def wait_for(expected: dict[str, tuple[Any, ...]]) -> None:
-        began = time.monotonic()
-        while True:
-            with contextlib.suppress(psycopg.ProgrammingError):
-                if _days(loader.postgres) == expected:
-                    return
-            assert time.monotonic() < began + 60, (_days(loader.postgres), expected)
-            time.sleep(0.02)
+        _wait_for(loader.postgres, expected)
 
     context = multiprocessing.get_context("fork")
     process = context.Process(target=follow)

@@ -17,6 +17,7 @@ from softcart_assets.connections import MongoConnection, PostgresConnection
 from softcart_assets.ingestion.capture import repeated
 from softcart_assets.ingestion.capture.job import Job, Status
 from softcart_assets.ingestion.connectors.mongodb.changes import listening
+from softcart_assets.ingestion.connectors.protocol import Changes
 from softcart_assets.ingestion.errors import LoadsFailed, SourceLost, SourceRefused
 from softcart_assets.lines.model import Source, Table
 
@@ -41,12 +42,15 @@ def test_a_stream_whose_table_fails_lags_behind(monkeypatch: pytest.MonkeyPatch)
     broken: set[str] = {"docs"}
     seen: list[tuple[bool, str | None]] = []
 
-    def read(request: object, tables: Collection[Table]) -> list[Any]:
+    def read(request: object, tables: Collection[Table]) -> Iterator[Any]:
+        none = {"quarantined": 0, "inserted": 0, "updated": 0, "deleted": 0}
+        for each in tables:
+            if each.name not in broken:
+                yield SimpleNamespace(table=each.name, position="p", **none)
         if failures := {
             each.name: SourceRefused("It is broken.") for each in tables if each.name in broken
         }:
             raise LoadsFailed("t", failures)
-        return []
 
     def listen(seconds: float) -> Collection[str]:
         # A table that does not fail is loaded, then nothing happens, then the other one is mended,
@@ -66,6 +70,8 @@ def test_a_stream_whose_table_fails_lags_behind(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(repeated, "_held", held)
     monkeypatch.setattr(repeated, "read_tables", read)
+    asked = SimpleNamespace(changed_tables=lambda *_: Changes("p", {}))
+    monkeypatch.setattr(repeated, "connector", lambda _: asked)
     monkeypatch.setattr(repeated, "raw_tables_shared", lambda *_: contextlib.nullcontext())
     repeated.repeat(job, stopped, report)
     told = "tables that failed are tried again: docs"

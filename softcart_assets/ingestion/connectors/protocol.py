@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -73,10 +73,13 @@ class Changes:
     """What changed at a source: the tables, each with the position of the last change found.
 
     `position`: the source was examined up to here. Other tables did not change before it.
+    `unchanged`: later positions of tables that did not change, from which to ask the next time. A
+    kind may leave them out.
     """
 
     position: str
     tables: dict[str, str]
+    unchanged: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -190,9 +193,10 @@ class Connector(ABC):
         self, source: Source, connection: Any
     ) -> AbstractContextManager[Callable[[float], Collection[str]]]:
         """Return what waits for changes, at most so many seconds, and returns the tables with the
-        strategy `cdc` that may have changed. From its beginning on, it misses none.
+        strategy `cdc` that may have changed, from its beginning on.
 
-        Only a kind without a log that can tell. Raises `CannotListen`.
+        It may miss a change: who listens asks `changed_tables`, too. Only a kind without a log that
+        can tell. Raises `CannotListen`.
         """
         raise CannotListen(
             f"{self.title} does not tell when tables change, so source {source.name!r} cannot be "

@@ -23,7 +23,7 @@ Token = dict[str, Any]
 """A resume token as the server gave it."""
 
 _EVENTS_A_BATCH = 1_000
-_AWAIT_MILLISECONDS = 200
+_AWAIT_MILLISECONDS = 20
 _PATIENCE_SECONDS = 30
 """Seconds for which a server's stream may stand still before a point that the server itself has
 named.
