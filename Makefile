@@ -5,6 +5,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SOFTCART := .venv/bin/softcart
 
 .PHONY: help install manifest demo test slowest search torture up down ui bench lint typecheck format picture lock audit doctor clean
+.PHONY: lint-sql lint-definitions lint-imports lint-english lint-style
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -44,13 +45,26 @@ torture: install ## Kill and cut off everything for an hour while data changes (
 bench: install ## Measure everything beside other tools; `make bench BENCH="copy --scale 0.1"` a part
 	.venv/bin/python -m benchmarks $(BENCH)
 
-lint: manifest typecheck ## Check style, types, the documentation's English and the Dagster definitions
+# Two at a time, the longest first. All are made, whatever the others find.
+lint: manifest ## Check style, types, the documentation's English and the Dagster definitions
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync \
+	  typecheck lint-sql lint-definitions lint-imports lint-english lint-style
+
+lint-sql: install
+	.venv/bin/sqlfluff lint --disable-progress-bar dbt_project
+
+lint-definitions: install
+	.venv/bin/dg check defs
+
+lint-imports: install
+	.venv/bin/lint-imports --no-logo --no-cache
+
+lint-english: install
+	.venv/bin/python docs/check_english.py
+
+lint-style: install
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
-	.venv/bin/lint-imports --no-logo --no-cache
-	.venv/bin/sqlfluff lint --disable-progress-bar dbt_project
-	.venv/bin/python docs/check_english.py
-	.venv/bin/dg check defs
 
 typecheck: install ## Check types
 	.venv/bin/mypy

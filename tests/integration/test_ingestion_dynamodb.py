@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -26,6 +27,7 @@ from softcart_assets.ingestion.load import changed_tables
 from softcart_assets.ingestion.sinks.ods.rebuild import check
 from softcart_assets.lines.model import RunningTotal, Source, Table
 from softcart_assets.stack.dynamodb import DynamoDB
+from softcart_assets.stack.server import free_port
 from tests.support.ingestion import classify, load_all, query
 
 CLASSES = classify(none="id n expires_at")
@@ -61,6 +63,23 @@ class Items:
 @pytest.fixture
 def items(dynamo: DynamoConnection) -> Items:
     return Items(dynamo)
+
+
+@contextmanager
+def own_server(kind: type[DynamoDB], folder: Path) -> Iterator[tuple[DynamoDB, DynamoConnection]]:
+    """A server of the test's own, running, and the way to it."""
+    server = kind(folder / "home", free_port(), "unchecked", {"X": "x"})
+    server.up()
+    try:
+        settings = server.environment("X")
+        yield (
+            server,
+            DynamoConnection(
+                "X", settings["X_REGION"], settings["X_ENDPOINT"], "softcart", "unchecked", "x."
+            ),
+        )
+    finally:
+        server.down()
 
 
 def rows(postgres: PostgresConnection, more: str = "") -> list[tuple]:
@@ -236,25 +255,44 @@ def test_every_kind_of_stream_leads_to_the_same(
     assert rows(postgres) == [("a", 3), ("b", 1)]
 
 
+OFTEN = """
+import runpy, sys, time
+sleep = time.sleep
+time.sleep = lambda seconds: sleep(0.2 if seconds == 60 else seconds)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+class Hasty(DynamoDB):
+    """A server that looks for expired items all the time. ministack does so once a minute."""
+
+    def command(self) -> list[str]:
+        python, isolated, *program = super().command()
+        return [python, isolated, "-c", OFTEN, *program]
+
+
 def test_an_expired_item_is_told_from_a_sign_out(
-    items: Items, dynamo: DynamoConnection, postgres: PostgresConnection, lake: str
+    postgres: PostgresConnection, lake: str, tmp_path: Path
 ) -> None:
-    items.client.update_time_to_live(
-        TableName=items.name,
-        TimeToLiveSpecification={"Enabled": True, "AttributeName": "expires_at"},
-    )
-    later = number(int(time.time()) + 36_000)
-    items.put("expiring", expires_at=later)
-    items.put("signing out", expires_at=later)
-    load_all(source_of(FOLLOWED), dynamo, postgres, lake)
-    items.delete("signing out")
-    # Only now: the server may delete it at any time from here on.
-    items.put("expiring", expires_at=number(int(time.time()) - 1))
-    deadline = time.monotonic() + 150
-    while items.client.scan(TableName=items.name)["Items"]:
-        assert time.monotonic() < deadline, "the server looks for expired items once a minute"
-        time.sleep(1)
-    load_all(source_of(FOLLOWED), dynamo, postgres, lake)
+    with own_server(Hasty, tmp_path) as (_, dynamo):
+        items = Items(dynamo)
+        items.client.update_time_to_live(
+            TableName=items.name,
+            TimeToLiveSpecification={"Enabled": True, "AttributeName": "expires_at"},
+        )
+        later = number(int(time.time()) + 36_000)
+        items.put("expiring", expires_at=later)
+        items.put("signing out", expires_at=later)
+        load_all(source_of(FOLLOWED), dynamo, postgres, lake)
+        items.delete("signing out")
+        # Only now: the server may delete it at any time from here on.
+        items.put("expiring", expires_at=number(int(time.time()) - 1))
+        deadline = time.monotonic() + 150
+        while items.client.scan(TableName=items.name)["Items"]:
+            assert time.monotonic() < deadline, "the server does not look for expired items"
+            time.sleep(0.1)
+        load_all(source_of(FOLLOWED), dynamo, postgres, lake)
     assert query(
         postgres, "SELECT id, removed_by FROM raw_t.sessions WHERE _deleted ORDER BY id"
     ) == [("expiring", "expiry"), ("signing out", "request")]
@@ -305,15 +343,7 @@ def test_the_doctor_names_what_is_missing(items: Items, dynamo: DynamoConnection
 def test_the_server_keeps_items_and_streams_over_a_restart(
     postgres: PostgresConnection, lake: str, tmp_path: Path
 ) -> None:
-    from softcart_assets.stack.server import free_port
-
-    server = DynamoDB(tmp_path / "home", free_port(), "unchecked", {"X": "x"})
-    server.up()
-    try:
-        settings = server.environment("X")
-        connection = DynamoConnection(
-            "X", settings["X_REGION"], settings["X_ENDPOINT"], "softcart", "unchecked", "x."
-        )
+    with own_server(DynamoDB, tmp_path) as (server, connection):
         items = Items(connection)
         items.put("a", n=number(1))
         load_all(source_of(FOLLOWED), connection, postgres, lake)
@@ -322,8 +352,6 @@ def test_the_server_keeps_items_and_streams_over_a_restart(
         server.up()
         load_all(source_of(FOLLOWED), connection, postgres, lake)
         assert rows(postgres) == [("a", 2)]
-    finally:
-        server.down()
 
 
 def test_the_seed_writes_items_and_knows_its_own_tables(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import pymysql
 import pytest
 from support.ingestion import load_all, mysql_rows, raw_rows, run, source_of
 from support.mysql97 import RealMySQL
@@ -77,13 +78,29 @@ def test_a_load_beside_a_long_query_holds_up_no_writer(
     if not is_first:
         load_all(ORDERS, any_mysql, postgres, lake)
 
-    def report() -> None:
-        with any_mysql.connect() as session:
-            session.query("SELECT SLEEP(8) FROM other")
+    with any_mysql.connect() as reporting, any_mysql.connect(autocommit=True) as other:
 
-    with in_thread(report), writing(any_mysql) as waits:
-        time.sleep(0.5)
-        load_all(ORDERS, any_mysql, postgres, lake)
+        def report() -> None:
+            with suppress(pymysql.MySQLError):  # the end of the test ends the session
+                reporting.query("SELECT SLEEP(600) FROM other")
+
+        def is_reporting() -> bool:
+            with other.cursor() as cursor:
+                cursor.execute(
+                    "SELECT count(*) FROM information_schema.processlist"
+                    f" WHERE id = {number} AND info LIKE '%SLEEP(600)%'"
+                )
+                return cursor.fetchone() == (1,)
+
+        number = reporting.thread_id()
+        with in_thread(report):
+            try:
+                with writing(any_mysql) as waits:
+                    until(is_reporting)
+                    load_all(ORDERS, any_mysql, postgres, lake)
+                    assert is_reporting()
+            finally:
+                other.query(f"KILL {number}")
     assert max(waits) < 1
 
 

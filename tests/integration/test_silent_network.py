@@ -8,11 +8,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 
 import pytest
+from support.databases import database, mysql_database
 from support.ingestion import load_all, query, raw_rows, run, snapshot, source_of
 from support.network import Proxy, proxy_of
 
@@ -21,9 +24,15 @@ from softcart_assets.connections import MongoConnection, MySQLConnection, Postgr
 from softcart_assets.ingestion.capture.metrics import StreamCollector
 from softcart_assets.ingestion.connectors.mysql import dump
 from softcart_assets.ingestion.errors import IngestionError
+from softcart_assets.lines.model import Source
+from softcart_assets.stack import Stack
 from tests.integration.test_capture import cdc, streaming, until
 
 SOURCE = source_of(cdc("facts", "id"))
+FACTS = (
+    "CREATE TABLE facts (id INT PRIMARY KEY, v INT)",
+    "INSERT INTO facts VALUES (1, 1), (2, 2)",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -39,11 +48,7 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def facts(mysql: MySQLConnection) -> MySQLConnection:
-    run(
-        mysql,
-        "CREATE TABLE facts (id INT PRIMARY KEY, v INT)",
-        "INSERT INTO facts VALUES (1, 1), (2, 2)",
-    )
+    run(mysql, *FACTS)
     return mysql
 
 
@@ -112,35 +117,53 @@ def test_the_warehouse_gives_up_sessions_that_are_lost(
     }
 
 
-@pytest.mark.parametrize("side", ["source", "warehouse"])
-@pytest.mark.parametrize("strategy", ["cdc", "snapshot"])
-def test_a_bounded_load_fails_instead_of_waiting(
-    facts: MySQLConnection, postgres: PostgresConnection, lake: str, side: str, strategy: str
-) -> None:
-    """Bounded loads said nothing for 420 s."""
-    source = SOURCE if strategy == "cdc" else source_of(snapshot("facts", "id"))
-    load_all(source, facts, postgres, lake)
-    run(facts, "INSERT INTO facts SELECT seq, seq FROM seq_10_to_60000")
-    with proxy_of(facts.port if side == "source" else postgres.port, 150_000) as proxy:
-        near = replace(facts if side == "source" else postgres, port=proxy.port)
-        servers = (near, postgres) if side == "source" else (facts, near)
-        failures: list[BaseException] = []
+def _load_while_silent(source: Source, side: str, lake: str) -> None:
+    """Load with a network that falls silent on the way, and once more without it."""
+    with (
+        mysql_database(MySQLConnection.from_env("SOFTCART_TEST_MYSQL")) as facts,
+        database() as postgres,
+    ):
+        run(facts, *FACTS)
+        load_all(source, facts, postgres, lake)
+        run(facts, "INSERT INTO facts SELECT seq, seq FROM seq_10_to_60000")
+        with proxy_of(facts.port if side == "source" else postgres.port, 150_000) as proxy:
+            near = replace(facts if side == "source" else postgres, port=proxy.port)
+            servers = (near, postgres) if side == "source" else (facts, near)
+            failures: list[BaseException] = []
 
-        def load() -> None:
-            try:
-                load_all(source, *servers, lake)
-            except BaseException as error:
-                failures.append(error)
+            def load() -> None:
+                try:
+                    load_all(source, *servers, lake)
+                except BaseException as error:
+                    failures.append(error)
 
-        thread = threading.Thread(target=load)
-        thread.start()
-        until(lambda: proxy.is_silent)
-        with silent(proxy):
-            thread.join(60)
-            assert not thread.is_alive()
-        assert isinstance(failures[0], (IngestionError, connections.ServerUnreachable)), failures
-    load_all(source, facts, postgres, lake)
-    assert query(postgres, "SELECT count(*) FROM raw_t.facts") == [(59_993,)]
+            thread = threading.Thread(target=load)
+            thread.start()
+            until(lambda: proxy.is_silent)
+            with silent(proxy):
+                thread.join(60)
+                assert not thread.is_alive()
+            assert isinstance(failures[0], (IngestionError, connections.ServerUnreachable)), (
+                failures
+            )
+        load_all(source, facts, postgres, lake)
+        assert query(postgres, "SELECT count(*) FROM raw_t.facts") == [(59_993,)]
+
+
+def test_a_bounded_load_fails_instead_of_waiting(stack: Stack, tmp_path: Path) -> None:
+    """Bounded loads said nothing for 420 s. These wait at the same time."""
+    sources = {"cdc": SOURCE, "snapshot": source_of(snapshot("facts", "id"))}
+    with ThreadPoolExecutor() as loads:
+        found = {
+            f"{strategy}-{side}": loads.submit(
+                _load_while_silent, source, side, (tmp_path / f"{strategy}-{side}").as_uri()
+            )
+            for strategy, source in sources.items()
+            for side in ("source", "warehouse")
+        }
+    for name, load in found.items():
+        print(name)
+        load.result()
 
 
 def test_a_silent_mongodb_is_noticed(mongo: MongoConnection) -> None:
