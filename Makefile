@@ -4,10 +4,10 @@
 unexport PYTHONDONTWRITEBYTECODE
 SOFTCART := .venv/bin/softcart
 
-.PHONY: help install manifest demo test slowest search torture up down ui bench lint typecheck format picture lock pins audit doctor clean
+.PHONY: help install manifest demo demo-hadoop hadoop test slowest search torture up down ui bench lint typecheck format picture lock pins audit doctor clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 install: ## Install what is missing: Debian packages, Python packages in .venv
 	@./bootstrap.sh
@@ -18,6 +18,12 @@ manifest: install ## Read the dbt project, from which Dagster's definitions are 
 
 demo: install ## Start servers, seed them, materialise everything, say what to open
 	@$(SOFTCART) demo
+
+demo-hadoop: manifest hadoop ## The demo with the lake in HDFS and Spark on YARN, in a home of its own (SOFTCART_HOME)
+	@$(SOFTCART) demo
+
+hadoop: manifest ## Start the local servers, with HDFS for the lake and YARN for Spark
+	@$(SOFTCART) up --with hadoop
 
 up: manifest ## Start the local servers
 	@$(SOFTCART) up

@@ -261,6 +261,8 @@ def _ask(s3: S3, bucket: str) -> None:
 
 def hadoop_settings(uri: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What Hadoop's libraries need for a lake, without keys. Raises `SettingError`."""
+    if uri.startswith("hdfs:"):
+        return {"ipc.client.connect.max.retries": "3"}
     return S3.of_lake(environment).hadoop() if is_s3(uri) else {}
 
 
@@ -329,6 +331,11 @@ def file_system(uri: str) -> tuple[fs.FileSystem, str]:
     """
     from pyarrow.fs import FileSystem
 
+    if uri.startswith("hdfs:"):
+        from softcart_assets.hdfs import open_hdfs
+
+        place = urlsplit(uri)
+        return open_hdfs(place.hostname, place.port), unquote(place.path).rstrip("/") or "/"
     # Spark says `s3a:`, Arrow says `s3:`. Both mean the same place.
     system, path = FileSystem.from_uri(uri.replace("s3a://", "s3://", 1))
     return system, str(path)
