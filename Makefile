@@ -4,11 +4,11 @@
 unexport PYTHONDONTWRITEBYTECODE
 SOFTCART := .venv/bin/softcart
 
-.PHONY: help install manifest demo test slowest search torture up down ui bench lint typecheck format picture lock audit doctor clean
+.PHONY: help install manifest demo demo-hadoop hadoop test slowest search torture up down ui bench lint typecheck format picture lock pins audit doctor clean
 .PHONY: lint-sql lint-definitions lint-imports lint-english lint-style
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 install: ## Install what is missing: Debian packages, Python packages in .venv
 	@./bootstrap.sh
@@ -19,6 +19,12 @@ manifest: install ## Read the dbt project, from which Dagster's definitions are 
 
 demo: install ## Start servers, seed them, materialise everything, say what to open
 	@$(SOFTCART) demo
+
+demo-hadoop: manifest hadoop ## The demo with the lake in HDFS and Spark on YARN, in a home of its own (SOFTCART_HOME)
+	@$(SOFTCART) demo
+
+hadoop: manifest ## Start the local servers, with HDFS for the lake and YARN for Spark
+	@$(SOFTCART) up --with hadoop
 
 up: manifest ## Start the local servers
 	@$(SOFTCART) up
@@ -83,6 +89,9 @@ lock: ## Resolve requirements.in and requirements-dev.in into requirements.lock,
 	  --generate-hashes requirements.in requirements-dev.in --output-file requirements.lock
 	./bootstrap.sh
 	.venv/bin/python docs/list_licences.py
+
+pins: install ## Write the checksums of the Java libraries in softcart_assets/jars anew
+	.venv/bin/python -m softcart_assets.jars --pin
 
 audit: install ## Ask a public service which packages in the lock have known vulnerabilities
 	.venv/bin/python docs/audit_packages.py

@@ -8,7 +8,6 @@ imported when a connection is opened, because it takes time and the settings do 
 from __future__ import annotations
 
 import os
-import re
 import socket
 import ssl
 from collections.abc import Iterable
@@ -16,13 +15,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 if TYPE_CHECKING:
     import psycopg
     import pymongo
     import pymysql
-    from pyarrow import fs
 
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -450,95 +448,6 @@ class MongoConnection:
 
 
 @dataclass(frozen=True)
-class FolderConnection:
-    """A folder with files, by its URI. Error texts name its settings by `prefix`.
-
-    `settle_seconds`: a file that was changed later than so long ago may still be written.
-    """
-
-    prefix: str
-    uri: str = field(repr=False)
-    settle_seconds: int
-
-    @classmethod
-    def from_env(cls, prefix: str) -> FolderConnection:
-        """Read `<prefix>_URI` and `<prefix>_SETTLE_SECONDS`."""
-        seconds = setting(f"{prefix}_SETTLE_SECONDS", "60")
-        if not seconds.isdigit():
-            raise SettingError(
-                f"{prefix}_SETTLE_SECONDS must be a number of seconds, not {seconds!r}."
-            )
-        return cls(prefix, setting(f"{prefix}_URI"), int(seconds))
-
-    @property
-    def exposure(self) -> str | None:
-        """What is unsafe about the way to the folder, and what to do. None: it is safe."""
-        # Arrow encrypts the way to an object store, unless the URI says otherwise.
-        if urlsplit(self.uri).scheme != "hdfs" and "scheme=http&" not in f"{self.uri}&":
-            return None
-        return (
-            f"others on the way to the folder may read files or pass for the server. Give "
-            f"{self.prefix}_URI of a server that encrypts, or use a network of your own."
-        )
-
-    def open(self) -> tuple[fs.FileSystem, str]:
-        """Open the file system, and return it with the folder's path in it.
-
-        Raises `ServerUnreachable` if there is no such folder: it must not look like an empty one.
-        """
-        from pyarrow.fs import FileType
-
-        try:
-            system, path = file_system(self.uri)
-            is_folder = system.get_file_info(path).type == FileType.Directory
-            reason = None if is_folder else "there is no such folder"
-        except (OSError, ValueError) as error:
-            reason = reason_without_keys(self.uri, error)
-        if reason:
-            raise ServerUnreachable(
-                f"The folder {without_keys(self.uri)} cannot be used: {reason}. "
-                f"Check {self.prefix}_URI."
-            )
-        return system, path
-
-
-def file_system(uri: str) -> tuple[fs.FileSystem, str]:
-    """Return the file system and the path of a URI (`file:`, `hdfs:`, `s3:`, `s3a:`).
-
-    Raises `OSError` or `ValueError`.
-    """
-    from pyarrow.fs import FileSystem
-
-    # Spark says `s3a:`, Arrow says `s3:`. Both mean the same place.
-    system, path = FileSystem.from_uri(uri.replace("s3a://", "s3://", 1))
-    return system, str(path)
-
-
-def without_keys(uri: str) -> str:
-    """A URI of a file system without what may be secret: before the last `@`, and the options."""
-    place, _, options = uri.partition("?")
-    start, mark, rest = place.rpartition("://")
-    # By text alone: a key with `/` or `?` in it makes a URI that no parser takes apart rightly.
-    if "@" in options:
-        rest = "…"
-    elif "@" in rest and start != "file":
-        rest = f"…@{rest.rpartition('@')[2]}"
-    return start + mark + rest
-
-
-def reason_without_keys(uri: str, error: OSError | ValueError) -> str:
-    """What Arrow says about a URI, on one line and without what may be a part of a key."""
-    text = " ".join(str(error).split())
-    # It repeats what it cannot read. What it takes for a path may begin within a key.
-    if not uri.startswith("file:") and (isinstance(error, ValueError) or "@" in text):
-        text = re.split("[:']", text, maxsplit=1)[0].strip()
-        if "@" in uri:
-            advice = "write characters such as / + @ with a percent sign and their number (%2F)"
-            return f"{text}. In a key, {advice}"
-    return text
-
-
-@dataclass(frozen=True)
 class DynamoConnection:
     """The tables of DynamoDB in one region. Error texts name its settings by `prefix`.
 
@@ -656,17 +565,3 @@ PRODUCTION_MYSQL_READER = "SOFTCART_PRODUCTION_MYSQL_READER"
 def has_production_mysql() -> bool:
     """Whether published tables go into MySQL, too."""
     return bool(setting(f"{PRODUCTION_MYSQL}_HOST", ""))
-
-
-LAKE = "SOFTCART_LAKE_URI"
-"""The setting with the lake's root."""
-
-
-def lake_uri() -> str:
-    """The lake's root: `file:///…`, `hdfs://…` or `s3a://…`."""
-    return setting(LAKE).rstrip("/")
-
-
-def local_folder(uri: str) -> Path | None:
-    """The folder that a URI names, None if it is not on this machine."""
-    return Path(unquote(urlsplit(uri).path)) if uri.startswith("file:") else None

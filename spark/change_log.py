@@ -12,7 +12,6 @@ larger file, too. So rows may come again, and who reads them must know the versi
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +25,7 @@ from pyspark.sql.types import StructType
 from softcart_assets.connections import staging
 from softcart_assets.lake import LakeError, LakeTable, committed_files, from_json, source_names
 from softcart_assets.lake.rows import BATCH_ROWS
+from softcart_assets.stores import create_file
 
 FORMAT = "softcart_change_log"
 PLACE = "_file INT, _row LONG"
@@ -155,13 +155,8 @@ class _Reader(DataSourceStreamReader):
         return offer
 
     def _note(self, number: int, offer: dict[str, list[str]]) -> None:
-        store = self._store
-        store.create_dir(self._folder)
-        temporary = f"{self._folder}/{uuid.uuid4().hex}.tmp"
-        with store.open_output_stream(temporary) as stream:
-            stream.write(json.dumps(offer).encode())
-        # There as a whole or not at all.
-        store.move(temporary, self._path(number))
+        self._store.create_dir(self._folder)
+        create_file(self._uri, self._store, self._path(number), json.dumps(offer).encode())
 
 
 def _date(path: str) -> str:

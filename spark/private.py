@@ -7,8 +7,10 @@ version changes one of these names, `tests/spark/test_private.py` fails and says
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from pyspark import SparkConf, SparkContext
+from pyspark.sql import SparkSession
 
 LITERAL_PATHS = {"__globPaths__": "false"}
 """The option of a reader or a table whose paths are no patterns.
@@ -29,6 +31,12 @@ def submitted_settings() -> dict[str, str]:
     # Java runs already. Once Python is connected to it, a new SparkConf has spark-submit's options.
     SparkContext._ensure_initialized()
     return dict(SparkConf().getAll())
+
+
+def set_hadoop(spark: SparkSession, settings: Mapping[str, str]) -> None:
+    """Give settings to the Hadoop libraries of a session, without a command line."""
+    for name, value in settings.items():
+        spark.sparkContext._jsc.hadoopConfiguration().set(name, value)
 
 
 def end_java(*, wait: bool) -> None:

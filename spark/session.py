@@ -12,12 +12,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from urllib.parse import unquote
 
 from pyspark.sql import SparkSession
 
 from softcart_assets.connections import METASTORE, SettingError
 from softcart_assets.paths import local_lake, softcart_home
+from softcart_assets.stores import LAKE, hadoop_keys, hadoop_settings, hadoop_uri
 from spark import class_data, private
 
 SETTINGS = {
@@ -68,7 +68,7 @@ DEFAULT_MEMORY = "2g"
 
 def default_lake_uri(environment: Mapping[str, str] = os.environ) -> str:
     """The lake's root: `SOFTCART_LAKE_URI`, by default `lake` in `SOFTCART_HOME`."""
-    return environment.get("SOFTCART_LAKE_URI") or local_lake(softcart_home(environment))
+    return environment.get(LAKE) or local_lake(softcart_home(environment))
 
 
 def spark_conf(
@@ -89,13 +89,14 @@ def spark_conf(
 
     - `SOFTCART_SPARK_MASTER`, by default `local[*]`
     - `SOFTCART_SPARK_MEMORY` of the driver, by default 2g
-    - `SOFTCART_LAKE_URI`: its folder `warehouse` has the tables
+    - `SOFTCART_LAKE_URI`: its folder `warehouse` has the tables. For the others of S3 see `stores`
     - `SOFTCART_HIVE_METASTORE_URI` (thrift://…)
 
     Raises `SettingError` if the memory is no size.
     """
     master = master or environment.get(MASTER) or "local[*]"
-    warehouse = warehouse_uri or f"{default_lake_uri(environment).rstrip('/')}/warehouse"
+    lake = default_lake_uri(environment)
+    warehouse = warehouse_uri or f"{lake.rstrip('/')}/warehouse"
     metastore = environment.get(f"{METASTORE}_URI") if hive else None
     memory = environment.get(MEMORY) or DEFAULT_MEMORY
     # Java would end at once, and say nothing of the setting.
@@ -106,9 +107,10 @@ def spark_conf(
         "spark.master": master,
         "spark.driver.memory": memory,
         "spark.driver.extraJavaOptions": _java_options(master.startswith("local"), short),
-        "spark.sql.warehouse.dir": unquote(warehouse),
+        "spark.sql.warehouse.dir": hadoop_uri(warehouse),
         "spark.sql.catalogImplementation": "hive" if metastore else "in-memory",
     }
+    conf |= {f"spark.hadoop.{name}": of for name, of in hadoop_settings(lake, environment).items()}
     if metastore:
         conf["spark.hadoop.hive.metastore.uris"] = metastore
     conf |= submitted
@@ -185,7 +187,10 @@ def build_session(
     builder = SparkSession.builder
     for name, value in (conf | dict(settings)).items():
         builder = builder.config(name, value)
-    return builder.getOrCreate()
+    spark = builder.getOrCreate()
+    # Not before: Python hands over the settings of a session in Java's command line.
+    private.set_hadoop(spark, hadoop_keys(default_lake_uri()))
+    return spark
 
 
 def is_short(spark: SparkSession) -> bool:

@@ -30,7 +30,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 from pyspark.sql.types import DecimalType, IntegralType, StringType, StructType
 
-from softcart_assets.connections import PostgresConnection, lake_uri, staging
+from softcart_assets.connections import PostgresConnection, staging
 from softcart_assets.ingestion import bookkeeping
 from softcart_assets.ingestion.sinks.ods import keeping
 from softcart_assets.ingestion.sinks.ods.table import TotalTable
@@ -45,6 +45,7 @@ from softcart_assets.lake import (
 )
 from softcart_assets.lake.schema import common_schema, source_names, to_json
 from softcart_assets.lines.model import RunningTotal, Source, Where
+from softcart_assets.stores import lake_uri
 from spark.change_log import FORMAT, PLACE, ChangeLog
 from spark.counting import Events, LastVersions
 from spark.session import build_session, stop_session

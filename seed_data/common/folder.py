@@ -17,9 +17,9 @@ from pyarrow import fs
 
 from seed_data.common.databases import Advance, mark_of, refusal
 from seed_data.common.model import SeedError
-from softcart_assets.connections import FolderConnection
 from softcart_assets.ingestion.connectors.files.names import format_of, sequence_of
 from softcart_assets.lines.model import Source, Table
+from softcart_assets.stores import FolderConnection
 
 MARKS = "_softcart_seed.json"
 """The file of the marks: the mark of each table whose files we made."""

@@ -66,9 +66,10 @@ def replay_entries(
     entries: Annotated[list[int], typer.Argument(help="Numbers of entries, from `list`.")],
 ) -> None:
     """Read rows from their source again. Rows that were corrected there leave the quarantine."""
-    from softcart_assets.connections import lake_uri, staging
+    from softcart_assets.connections import staging
     from softcart_assets.ingestion.load import LoadRequest, replay
     from softcart_assets.ingestion.quarantine import show
+    from softcart_assets.stores import lake_uri
 
     settings.apply(start=False)
     wanted = {show(staging(), entry).source for entry in entries}

@@ -28,14 +28,15 @@ def up(
         typer.Option(
             "--with",
             help="What this home has from now on, too: production-mysql, the published tables in "
-            "MySQL.",
+            "MySQL. hadoop, the lake in HDFS and Spark on YARN.",
         ),
     ] = None,
 ) -> None:
     """Start the local servers that are not running, with the Hive metastore for queries."""
-    from softcart_assets.connections import METASTORE, is_local, lake_uri, setting
+    from softcart_assets.connections import METASTORE, is_local, setting
     from softcart_assets.lake.hive import publish_all
     from softcart_assets.stack.stack import EXTRAS
+    from softcart_assets.stores import lake_uri
 
     if unknown := set(extras or ()) - EXTRAS.keys():
         raise typer.BadParameter(

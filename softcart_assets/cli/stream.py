@@ -23,11 +23,12 @@ def stream(
     ] = None,
 ) -> None:
     """Apply the changes of a source to its raw tables within half a second, until Ctrl-C."""
-    from softcart_assets.connections import lake_uri, staging
+    from softcart_assets.connections import staging
     from softcart_assets.ingestion.capture import Status
     from softcart_assets.ingestion.capture import stream as follow
     from softcart_assets.ingestion.capture.metrics import served
     from softcart_assets.progress import StatusLine
+    from softcart_assets.stores import lake_uri
 
     settings.apply(start=False)
     declared, _ = settings.chosen([source])[0]

@@ -71,12 +71,13 @@ def load(
 ) -> None:
     """Load raw tables from their sources now, without Dagster. Fails if a table was not loaded."""
     from softcart_assets.assembly import LINES
-    from softcart_assets.connections import ServerUnreachable, SettingError, lake_uri, staging
+    from softcart_assets.connections import ServerUnreachable, SettingError, staging
     from softcart_assets.ingestion.errors import IngestionError
     from softcart_assets.ingestion.load import LoadRequest
     from softcart_assets.ingestion.load import load as load_tables
     from softcart_assets.ingestion.sinks.ods.keeping import forget_sources
     from softcart_assets.progress import TableProgress
+    from softcart_assets.stores import lake_uri
 
     settings.apply(start=False)
     chosen = settings.chosen(tables or [])
@@ -152,9 +153,10 @@ def resnapshot(
     A table that stopped because its columns changed continues with its present columns. For a whole
     source, re-read every table and restart at the end of the log. Use this if the log was purged.
     """
-    from softcart_assets.connections import lake_uri, staging
+    from softcart_assets.connections import staging
     from softcart_assets.ingestion.capture import resnapshot as read_again
     from softcart_assets.progress import TableProgress
+    from softcart_assets.stores import lake_uri
 
     settings.apply(start=False)
     declared, _ = settings.chosen([table])[0]
@@ -187,12 +189,13 @@ def reconcile(
     ] = False,
 ) -> None:
     """Compare raw tables with their sources, row by row. Fails if differences remain."""
-    from softcart_assets.connections import ServerUnreachable, SettingError, lake_uri, staging
+    from softcart_assets.connections import ServerUnreachable, SettingError, staging
     from softcart_assets.ingestion.connectors import connector
     from softcart_assets.ingestion.errors import IngestionError
     from softcart_assets.ingestion.load import LoadRequest
     from softcart_assets.ingestion.proof.reconcile import reconcile as reconcile_table
     from softcart_assets.progress import TableProgress
+    from softcart_assets.stores import lake_uri
 
     settings.apply(start=False)
     chosen = settings.chosen(tables or [])

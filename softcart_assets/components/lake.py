@@ -16,7 +16,6 @@ from softcart_assets.components.columns import same_columns_as
 from softcart_assets.components.failures import fail_for
 from softcart_assets.components.keys import lake_key, raw_key, table_name
 from softcart_assets.components.pool import POOL
-from softcart_assets.connections import without_keys
 from softcart_assets.extracts.kept import digest
 from softcart_assets.ingestion.described import describe
 from softcart_assets.lake import (
@@ -35,6 +34,7 @@ from softcart_assets.resources import (
     PostgresResource,
     RawStateResource,
 )
+from softcart_assets.stores import without_keys
 
 TABLES_AT_ONCE = 4
 """Tables of a source to refresh at the same time. One alone leaves cores idle."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -19,7 +20,8 @@ from softcart_assets.lake.schema import (
     source_names,
     to_json,
 )
-from softcart_assets.lake.table import ChangeFile, LakeTable, Partition, State
+from softcart_assets.lake.table import ChangeFile, LakeError, LakeTable, Partition, State
+from softcart_assets.stores import local_folder, reason_without_keys, without_keys
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,11 @@ def refresh_table(table: LakeTable, files: Sequence[ChangeFile]) -> RefreshResul
     Raises `LakeError` if no type holds all values of a column without loss, or if memory and disk
     do not suffice.
     """
-    state = table.state()
-    if state is not None and _must_rebuild(table, state, files):
-        state = None
-    return _refresh(table, state, files, pending_files(table, files))
+    with _told(table):
+        state = table.state()
+        if state is not None and _must_rebuild(table, state, files):
+            state = None
+        return _refresh(table, state, files, pending_files(table, files))
 
 
 def rebuild_table(table: LakeTable, files: Sequence[ChangeFile]) -> RefreshResult:
@@ -68,7 +71,23 @@ def rebuild_table(table: LakeTable, files: Sequence[ChangeFile]) -> RefreshResul
 
     Without any file, nothing was ever loaded. Then the columns are unknown, and no table is made.
     """
-    return _refresh(table, None, files, files)
+    with _told(table):
+        return _refresh(table, None, files, files)
+
+
+@contextmanager
+def _told(table: LakeTable) -> Iterator[None]:
+    """Say what an error of a store on other machines means for the table."""
+    try:
+        yield
+    except OSError as error:
+        if local_folder(table.lake_uri):
+            raise
+        raise LakeError(
+            f"{table.full_name}: the lake at {without_keys(table.lake_uri)} does not work: "
+            f"{reason_without_keys(table.lake_uri, error)}. Readers find the old rows or the new "
+            "ones. Check that all of its servers run, then refresh again."
+        ) from error
 
 
 def _refresh(

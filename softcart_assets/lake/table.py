@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
-from urllib.parse import unquote
 
 from pyarrow import fs
 
-from softcart_assets.connections import file_system
+from softcart_assets.stores import create_file, hadoop_uri, open_lake
 
 
 class LakeError(RuntimeError):
@@ -117,16 +115,13 @@ class LakeTable:
 
     @cached_property
     def store(self) -> fs.FileSystem:
-        """The lake's root as a file system of Arrow's."""
-        system, root = file_system(self.lake_uri)
+        """The lake's root as a file system of Arrow's. See `open_lake` for what it raises."""
+        system, root = open_lake(self.lake_uri)
         return fs.SubTreeFileSystem(root, system)
 
     def hadoop_path(self, path: str) -> str:
-        """A path under the lake's root as Spark and Hive want it.
-
-        Hadoop takes text literally where a URI has %20.
-        """
-        return f"{unquote(self.lake_uri).rstrip('/')}/{path}"
+        """A path under the lake's root as Spark and Hive want it."""
+        return f"{hadoop_uri(self.lake_uri)}/{path}"
 
     def state(self) -> State | None:
         """The last state, None if there is none. Reads one small file."""
@@ -148,13 +143,11 @@ class LakeTable:
         return State(**content | paths | {"partitions": partitions})
 
     def write_state(self, state: State) -> None:
-        """Write a state. It is there as a whole or not at all, because it is moved into place."""
+        """Write a state. It is there as a whole or not at all."""
         folder = f"{self.folder}/_state"
         self.store.create_dir(folder)
-        temporary, final = f"{folder}/{uuid.uuid4().hex}.tmp", f"{folder}/{state.version:010d}.json"
-        with self.store.open_output_stream(temporary) as stream:
-            stream.write(json.dumps(asdict(state)).encode())
-        self.store.move(temporary, final)
+        final = f"{folder}/{state.version:010d}.json"
+        create_file(self.lake_uri, self.store, final, json.dumps(asdict(state)).encode())
         for info in self.store.get_file_info(fs.FileSelector(folder)):
             if info.path != final:
                 self.store.delete_file(info.path)

@@ -21,13 +21,13 @@ from softcart_assets.connections import (
     EXTRACTS,
     MySQLConnection,
     PostgresConnection,
-    lake_uri,
     make_folder,
     setting,
 )
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.ingestion.raw_tables import CapturedName, RawState
 from softcart_assets.lines.model import Source
+from softcart_assets.stores import lake_uri
 
 PREFIX = Field(description="The start of the names of the environment variables with the settings.")
 

@@ -14,7 +14,7 @@ from pydantic import Field, PrivateAttr
 from pyspark.sql import SparkSession
 
 from softcart_assets.aggregates import rows_to_read
-from softcart_assets.connections import lake_uri
+from softcart_assets.stores import lake_uri
 from spark.jobs import JOBS
 from spark.session import build_session, is_short, spark_conf, stop_session
 

@@ -26,7 +26,6 @@ from pyarrow import fs
 
 from softcart_assets.connections import (
     EXTRACTS,
-    LAKE,
     METASTORE,
     PRODUCTION_MYSQL,
     PRODUCTION_MYSQL_READER,
@@ -36,10 +35,7 @@ from softcart_assets.connections import (
     SettingError,
     has_production_mysql,
     is_local,
-    local_folder,
-    reason_without_keys,
     setting,
-    without_keys,
 )
 from softcart_assets.findings import Finding
 from softcart_assets.ingestion.connectors import connector
@@ -50,6 +46,7 @@ from softcart_assets.stack.metastore import Metastore
 from softcart_assets.stack.postgres import WAREHOUSES, Postgres, shed_root
 from softcart_assets.stack.server import Server, StackError
 from softcart_assets.stack.stack import Stack
+from softcart_assets.stores import LAKE, local_folder, reason_without_keys, without_keys
 from spark.session import DEFAULT_MEMORY, MASTER, MEMORY, spark_conf
 
 GIB = 2**30
@@ -160,8 +157,10 @@ def _lake(stack: Stack) -> Iterator[Finding]:
     try:
         # An empty list is as good as a full one.
         table.store.get_file_info(fs.FileSelector("", allow_not_found=True))
-    # Arrow has no error of its own for a URI that it does not understand.
-    except (OSError, ValueError) as error:
+    except (ServerUnreachable, SettingError) as error:
+        yield Finding("blocks", f"Lake: {error}")
+        return
+    except OSError as error:
         told = reason_without_keys(uri, error)
         yield Finding("blocks", f"Lake: {shown} cannot be read: {told}. Check {LAKE}.")
         return

@@ -7,11 +7,11 @@ import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 from softcart_assets.paths import REPOSITORY
 from softcart_assets.stack.postgres import Postgres
 from softcart_assets.stack.server import USER, Server, find_program
+from softcart_assets.stack.xml import site_xml
 
 _DRIVER = Path("/usr/share/java/postgresql.jar")
 _DATABASE = "metastore"
@@ -118,15 +118,11 @@ class Metastore(Server):
             "hive.stats.autogather": "false",
             "hive.async.log.enabled": "false",
         }
-        properties = "".join(
-            f"<property><name>{name}</name><value>{escape(value)}</value></property>\n"
-            for name, value in settings.items()
-        )
         file = self.home / "conf" / "hive-site.xml"
         file.parent.mkdir(exist_ok=True)
         # Before the password is in it.
         file.touch(mode=0o600)
-        file.write_text(f"<configuration>\n{properties}</configuration>\n")
+        file.write_text(site_xml(settings))
         spark = importlib.util.find_spec("pyspark")
         assert spark
         assert spark.origin

@@ -56,13 +56,20 @@ def address_of(host: str, port: int) -> str:
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
 
 
-def free_port() -> int:
+def ports_are_free(port: int, count: int) -> bool:
+    """Whether a server could listen on so many loopback ports in a row now."""
+    return all(port_is_free(each) for each in range(port, port + count))
+
+
+def free_port(count: int = 1) -> int:
     """A free loopback port, chosen at random below the range of outgoing connections on Linux.
+
+    `count`: it is the first of so many free ones in a row.
 
     The connection of any program may take a port of that range while our server is down. The choice
     is random, so that two stacks that start at the same moment do not choose the same port.
     """
-    while not port_is_free(port := random.randrange(20_000, 32_768)):
+    while not ports_are_free(port := random.randrange(20_000, 32_769 - count), count):
         pass
     return port
 
@@ -103,6 +110,10 @@ class Server(ABC):
     stop_signal: ClassVar[int]
     remedy: ClassVar[str]
     """What to do when no product is installed."""
+    port_argument: ClassVar[str] = "--port="
+    """What stands before the port on the command line."""
+    ports: ClassVar[int] = 1
+    """How many ports in a row it listens on."""
     address: ClassVar[str]
     """The setting by which users name a server of their own: `<prefix>_HOST`, for example."""
 
@@ -156,7 +167,7 @@ class Server(ABC):
 
     @abstractmethod
     def command(self) -> list[str]:
-        """The command line, with `data_argument` and `--port=N`."""
+        """The command line, with `data_argument` and the port after `port_argument`."""
 
     @abstractmethod
     def prepare(self) -> None:
@@ -259,8 +270,8 @@ class Server(ABC):
             self.initialise(unfinished)
             self._product_file.write_text(self.product[0])
             unfinished.rename(self.data)
-        if not port_is_free(self.port):
-            self.port = free_port()
+        if not ports_are_free(self.port, self.ports):
+            self.port = free_port(self.ports)
         if self.log.exists():
             self.log.replace(self.log.with_suffix(".previous.log"))
         with self.log.open("wb") as log:
@@ -342,10 +353,10 @@ class Server(ABC):
         """The process and its databases. After one more is declared, the server is not ready."""
         return f"{process.pid} {process.create_time()} {' '.join(sorted(self.databases.values()))}"
 
-    @staticmethod
-    def _port_of(process: psutil.Process) -> int:
-        (port,) = (argument for argument in process.cmdline() if argument.startswith("--port="))
-        return int(port.removeprefix("--port="))
+    def _port_of(self, process: psutil.Process) -> int:
+        before = self.port_argument
+        (port,) = (argument for argument in process.cmdline() if argument.startswith(before))
+        return int(port.removeprefix(before))
 
 
 class SqlServer(Server):

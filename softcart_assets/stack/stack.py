@@ -29,18 +29,31 @@ from softcart_assets.connections import (
 from softcart_assets.lines.model import Source
 from softcart_assets.paths import local_lake
 from softcart_assets.stack.dynamodb import DynamoDB
+from softcart_assets.stack.hadoop import (
+    DataNode,
+    NameNode,
+    NodeManager,
+    ResourceManager,
+    client_environment,
+)
 from softcart_assets.stack.metastore import Metastore
 from softcart_assets.stack.mongo import Mongo
 from softcart_assets.stack.mysql import MySQL
 from softcart_assets.stack.postgres import WAREHOUSES, Postgres
 from softcart_assets.stack.server import Server, StackError, free_port
+from softcart_assets.stores import LAKE, LAKE_PREFIX
 
 PRODUCTS: Mapping[str, type[Server]] = {"mysql": MySQL, "mongodb": Mongo, "dynamodb": DynamoDB}
 """The local server for each kind of source system. Sources of other kinds have none."""
-EXTRAS: Mapping[str, tuple[type[Server], str, str]] = {
-    "production-mysql": (MySQL, PRODUCTION_MYSQL, "production")
+HADOOP = "hadoop"
+_LAKE, _SPARK = (LAKE_PREFIX, "lake"), ("SOFTCART_SPARK", "yarn")
+EXTRAS: Mapping[str, Mapping[type[Server], tuple[str, str]]] = {
+    "production-mysql": {MySQL: (PRODUCTION_MYSQL, "production")},
+    # The lake is in HDFS, and Spark runs on YARN.
+    HADOOP: {NameNode: _LAKE, DataNode: _LAKE, ResourceManager: _SPARK, NodeManager: _SPARK},
 }
-"""What is there only for who asks: its server, the prefix of its settings, and its database."""
+"""What is there only for who asks: its servers, each with the prefix of its settings and its
+database."""
 _FOLDERS = ("files",)
 """The kinds of source systems that are a folder. A local one stands for the company's."""
 
@@ -48,7 +61,7 @@ AServer = TypeVar("AServer", bound=Server)
 
 LOCK_SECONDS = 180
 
-_ADDRESSES = ("HOST", "URI", "DIR", "REGION", "ENDPOINT")
+_ADDRESSES = ("HOST", "URI", "DIR", "REGION", "ENDPOINT", "MASTER")
 """The ends of the settings of which one names a server or folder."""
 _KEYS = ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "TABLE_PREFIX")
 _SETTINGS = (*_ADDRESSES, "PORT", "USER", "PASSWORD", "DATABASE", *_KEYS)
@@ -108,9 +121,9 @@ class Stack:
         takes some seconds more. `extras`: what of `EXTRAS` this home has from now on. Raises
         `StackError`.
         """
-        self._asked |= set(extras)
         self._make_home()
         with self._lock():
+            self._ask_for(set(extras))
             servers = self.servers()
             # Before the start, because the data directories are made with these passwords. After
             # it again, because a server may have changed its port.
@@ -119,12 +132,22 @@ class Stack:
                 folder.mkdir(parents=True, exist_ok=True)
             *needed, hive = servers
             with ThreadPoolExecutor(max_workers=len(needed)) as pool:
-                list(pool.map(Server.up, filter(self.local_prefixes, needed)))
+                list(pool.map(lambda server: server.up(), filter(self.local_prefixes, needed)))
             if metastore and self.local_prefixes(hive):
                 hive.up()
             self._save_state(servers)
             self._write_dagster_yaml()
         return self.env()
+
+    def _ask_for(self, extras: set[str]) -> None:
+        """Note what this home has from now on, too. Raises `StackError`."""
+        lake = self.home / "lake"
+        if HADOOP in extras - self._state().keys() and lake.exists():
+            raise StackError(
+                f"The lake of this home is in {lake}, and its tables are known to be there. For a "
+                "lake in HDFS, set SOFTCART_HOME to another folder."
+            )
+        self._asked |= extras
 
     def _make_home(self) -> None:
         """Make the home, for its owner only: it holds the data and the passwords.
@@ -194,7 +217,9 @@ class Stack:
         for prefix, folder in self.folders().items():
             env[f"{prefix}_URI"] = folder.as_uri()
             local.append(prefix)
-        if self._is_local("SOFTCART_LAKE"):
+        if HADOOP in self._asked:
+            env |= client_environment(self.home)
+        elif self._is_local("SOFTCART_LAKE"):
             env["SOFTCART_LAKE_URI"] = local_lake(self.home)
             local.append("SOFTCART_LAKE")
         if self._is_local("SOFTCART_EXTRACTS"):
@@ -227,7 +252,7 @@ class Stack:
 
         def server(product: type[AServer], **more: Any) -> AServer:
             known = state.get(product.name) or {
-                "port": free_port(),
+                "port": free_port(product.ports),
                 "password": secrets.token_urlsafe(18),
             }
             return product(self.home, **known, databases=self._databases(product), **more)
@@ -235,22 +260,30 @@ class Stack:
         # Also those that nothing uses now: one of them may still run from earlier settings.
         postgres = server(Postgres)
         hive = server(Metastore, postgres=postgres)
-        return server(MySQL), postgres, server(Mongo), server(DynamoDB), hive
+        needed: tuple[Server, ...] = (server(MySQL), postgres, server(Mongo), server(DynamoDB))
+        # Servers run on when somebody removes their home.
+        if HADOOP in self._asked or not self.home.exists():
+            namenode = server(NameNode)
+            datanode = server(DataNode, namenode=namenode)
+            resources = server(ResourceManager, namenode=namenode)
+            needed += (namenode, datanode, resources)
+            needed += (server(NodeManager, datanode=datanode, resources=resources),)
+        return *needed, hive
 
     def _databases(self, product: type[Server]) -> dict[str, str]:
         """The databases of this server: prefix of the settings → database."""
         if product is Postgres:
             return WAREHOUSES
         if product is Metastore:
-            # It has no libraries for other file systems.
-            is_here = os.environ.get("SOFTCART_LAKE_URI", "file:").startswith("file:")
+            # It has no libraries for S3.
+            is_here = os.environ.get(LAKE, "file:").startswith(("file:", "hdfs:"))
             return {METASTORE: "metastore"} if is_here else {}
-        extras = [EXTRAS[name] for name in sorted(self._asked)]
+        extras = [EXTRAS[name][product] for name in self._asked if product in EXTRAS[name]]
         return {
             source.env_prefix: source.name
             for source in self.sources
             if PRODUCTS.get(source.kind) is product
-        } | {prefix: database for kind, prefix, database in extras if kind is product}
+        } | dict(sorted(extras))
 
     @property
     def _state_file(self) -> Path:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from softcart_assets.audits import raw
 from softcart_assets.cli.stack import status
-from softcart_assets.connections import FolderConnection, PostgresConnection, ServerUnreachable
+from softcart_assets.connections import PostgresConnection, ServerUnreachable
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.ingestion.connectors.files import lines
 from softcart_assets.ingestion.connectors.files import load as files_load
@@ -50,6 +50,7 @@ from softcart_assets.lines.model import (
     Source,
     Table,
 )
+from softcart_assets.stores import FolderConnection
 from tests.support.ingestion import load_all, query
 from tests.support.object_store import object_store
 

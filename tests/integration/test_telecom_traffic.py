@@ -29,11 +29,12 @@ from seed_data.telecom import shares
 from seed_data.telecom.traffic import OPERATIONS, TelecomTraffic
 from softcart_assets.assembly import LINES
 from softcart_assets.audits import raw
-from softcart_assets.connections import FolderConnection, MySQLConnection, PostgresConnection
+from softcart_assets.connections import MySQLConnection, PostgresConnection
 from softcart_assets.demo import show_totals
 from softcart_assets.ingestion.sinks.ods.keeping import totals_of
 from softcart_assets.ingestion.sinks.ods.rebuild import check
 from softcart_assets.stack import Stack
+from softcart_assets.stores import FolderConnection
 from spark.totals import compare, counted, prepared, start
 
 TELECOM = LINES.line("telecom")

@@ -123,7 +123,7 @@ def test_an_extracts_folder_elsewhere_is_looked_at(
 def test_a_lake_that_nobody_can_open_blocks(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOFTCART_LAKE_URI", uri)
     blocks = _found("blocks")
-    assert f"Lake: {uri} cannot be read: " in blocks
+    assert f"Lake: The lake at {uri} cannot be opened: " in blocks
     assert "Check SOFTCART_LAKE_URI." in blocks
 
 

@@ -19,8 +19,9 @@ from seed_data.common.sql import SQLSession
 from seed_data.common.traffic import NothingToDo, SimulationError
 from seed_data.telecom.traffic import office, roaming, usage
 from seed_data.telecom.traffic.desk import Desk, Subscriber
-from softcart_assets.connections import FolderConnection, MySQLConnection
+from softcart_assets.connections import MySQLConnection
 from softcart_assets.lines.model import Source
+from softcart_assets.stores import FolderConnection
 
 OPERATIONS: dict[str, tuple[float, Callable[[Desk], None]]] = {
     "call": (46, usage.call),

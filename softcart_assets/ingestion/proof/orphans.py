@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import psycopg
 from pyarrow import fs
 
-from softcart_assets.ingestion.sinks.lake import open_lake
 from softcart_assets.lines.model import Source, Table
+from softcart_assets.stores import open_lake
 
 
 def orphans(

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from softcart_assets.connections import file_system, reason_without_keys, without_keys
 from softcart_assets.ingestion.errors import TargetFailed
 from softcart_assets.ingestion.sinks.raw_schema import NEXT_VERSION
 from softcart_assets.ingestion.types import Column, lake_array
 from softcart_assets.lines.model import Source
+from softcart_assets.stores import LAKE, open_lake, reason_without_keys, without_keys
 
 _ROWS_A_FILE = 2_000_000
 _ROWS_A_GROUP = 100_000
@@ -41,20 +41,6 @@ class LakeFile:
         The list must have the same one. Around midnight, a clock that is read again may differ.
         """
         return self.path.rpartition("/")[0].rpartition("load_date=")[2]
-
-
-def open_lake(uri: str) -> tuple[fs.FileSystem, str]:
-    """Return the file system and the path of a lake URI (`file:`, `hdfs:`, `s3:`, `s3a:`).
-
-    Raises `TargetFailed`.
-    """
-    try:
-        return file_system(uri)
-    except (OSError, ValueError) as error:
-        raise TargetFailed(
-            f"The lake at {without_keys(uri)} cannot be opened: {reason_without_keys(uri, error)}. "
-            "Check SOFTCART_LAKE_URI."
-        ) from None
 
 
 def change_directory(source: str, table: str, loaded_at: datetime) -> str:
@@ -230,7 +216,7 @@ class ChangeFiles:
         return TargetFailed(
             f"The lake at {without_keys(self.uri)} cannot be written: "
             f"{reason_without_keys(self.uri, error)}. Nothing was committed. Make room or check "
-            "SOFTCART_LAKE_URI, then run the load again."
+            f"{LAKE}, then run the load again."
         )
 
     def discard(self, keep: Collection[str] = ()) -> None:

@@ -10,11 +10,12 @@ from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from softcart_assets.connections import FolderConnection, PostgresConnection
+from softcart_assets.connections import PostgresConnection
 from softcart_assets.findings import Finding
 from softcart_assets.ingestion.connectors.files.names import problems_of
 from softcart_assets.ingestion.connectors.protocol import Changes, Connector, Setting
 from softcart_assets.lines.model import Privacy, Source, Table
+from softcart_assets.stores import FolderConnection
 
 if TYPE_CHECKING:
     from softcart_assets.ingestion.connectors.files.folder import FilesReader

@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 
 from pyarrow import fs
 
-from softcart_assets.connections import FolderConnection
 from softcart_assets.findings import Finding
 from softcart_assets.ingestion.connectors.files.content import Content, Unfinished
 from softcart_assets.ingestion.connectors.files.names import (
@@ -26,6 +25,7 @@ from softcart_assets.ingestion.connectors.files.names import Sequence as FileSeq
 from softcart_assets.ingestion.errors import NotComparable, SourceLost
 from softcart_assets.ingestion.types import Batch, Column
 from softcart_assets.lines.model import Source, Table
+from softcart_assets.stores import FolderConnection
 
 FILE = Column("_file", "number", "bigint", False)
 LINE = Column("_line", "number", "bigint", False)
