@@ -59,6 +59,12 @@ class Database(Protocol):
         """Record that these tables of all databases are loaded, with these parameters."""
         ...
 
+    def add_further(self) -> None:
+        """Make those tables that no source declares and that are missing, as in a database of an
+        older release. All that is there stays as it is.
+        """
+        ...
+
 
 def write_batches(
     directory: Path,

@@ -118,6 +118,9 @@ class DynamoDatabase:
                     Tags=[{"Key": _TAG, "Value": f"{self.mark} {parameters}"}],
                 )
 
+    def add_further(self) -> None:
+        """See `Database`. All that is here is declared."""
+
     def _create(self, table: Table) -> None:
         design, server = self._design(table), self._server
         names = [*table.key, *(name for index in design.indexes for name in index.fields)]

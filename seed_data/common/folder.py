@@ -130,3 +130,6 @@ class FolderDatabase:
         """Record that these tables are loaded."""
         loaded = {table.at_source: f"{self.mark} {parameters}" for table in tables}
         Folder(self._connection).write_marks({**self.marks(), **loaded})
+
+    def add_further(self) -> None:
+        """See `Database`. All that is here is declared."""

@@ -119,6 +119,9 @@ class MongoDatabase:
             loaded = dict.fromkeys(names, f"{self.mark} {parameters}")
             self._write(database, self._read(database) | loaded)
 
+    def add_further(self) -> None:
+        """See `Database`. All that is here is declared."""
+
     def _read(self, database: Database[dict[str, Any]]) -> dict[str, str]:
         found = database[MARKS].find_one({"_id": _MARK}) or {"collections": []}
         marks = {each["name"]: each["mark"] for each in found["collections"]}

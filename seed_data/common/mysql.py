@@ -108,9 +108,7 @@ class MySQLDatabase:
                 cursor.execute(f"{statement} COMMENT '{self.mark}'")
 
     def add_further(self) -> None:
-        """Make those further tables of the script that are missing, as in a database of an older
-        release. All that is there stays as it is.
-        """
+        """Make those further tables of the script that are missing, see `Database`."""
         there = self.marks().keys() | self._declared
         with self._server.connect() as connection, connection.cursor() as cursor:
             for name, statement in statements(self._script).items():

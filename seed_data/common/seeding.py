@@ -17,7 +17,6 @@ from rich.console import Console
 
 from seed_data.common.databases import Database
 from seed_data.common.model import LineSeed, Output, SeedError
-from seed_data.common.mysql import MySQLDatabase
 from seed_data.common.packages import database_of, seeds_of
 from seed_data.common.parameters import Parameters
 from seed_data.common.session import spark_on_demand
@@ -78,9 +77,8 @@ def seed(
             with _exclusive(line, targets) as directory:
                 # Without `until`, the moment is left out: it is another one in each run.
                 if _hold(targets, made + (parameters.until.isoformat() if until else "")):
-                    for target in targets:
-                        # No other kind has tables that no source declares.
-                        if isinstance(target.database, MySQLDatabase) and not tables:
+                    if not tables:
+                        for target in targets:
                             target.database.add_further()
                     progress.say(f"The sources of {line.name} hold this seed already.")
                     continue

@@ -54,8 +54,13 @@ def generate(parameters: Parameters, output: Output) -> None:
             output.write_frame(name, tables[name]())
 
         jobs = [threads.submit(write, name) for name in tables if output.wants(name)]
-        for job in as_completed(jobs):
-            job.result()
+        try:
+            for job in as_completed(jobs):
+                job.result()
+        except BaseException:
+            # Tables that have not begun would only delay the error.
+            threads.shutdown(cancel_futures=True)
+            raise
 
 
 class World:

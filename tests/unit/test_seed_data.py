@@ -8,10 +8,14 @@ import fcntl
 import signal
 import struct
 import termios
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +31,7 @@ from seed_data.common.mongodb import document_of
 from seed_data.common.mysql import _fed, lines, statements
 from seed_data.common.packages import folder_of, seed_of, seeds_of
 from seed_data.common.parameters import DAY, HOUR, Parameters, epoch_microseconds
+from seed_data.inspire import generator
 from seed_data.shop.parameters import ShopParameters
 from seed_data.shop.products import make_products
 from seed_data.shop.rhythm import day_weight, hours
@@ -224,6 +229,40 @@ def _waiting(descriptor: int) -> int:
     answer = fcntl.ioctl(descriptor, termios.FIONREAD, struct.pack("i", 0))
     found: int = struct.unpack("i", answer)[0]
     return found
+
+
+def test_tables_that_have_not_begun_are_not_made_after_one_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those under way wait until the threads are told to end, so no clock decides."""
+    ending, made = threading.Event(), list[str]()
+
+    class Threads(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            ending.set()
+            super().shutdown(wait=wait)
+
+    def failing() -> None:
+        raise RuntimeError("no space")
+
+    def making(name: str) -> Any:
+        def make() -> None:
+            made.append(name)
+            assert ending.wait(60)
+
+        return make
+
+    tables = {"t.failing": failing} | {f"t.{n}": making(f"t.{n}") for n in range(20)}
+    world = SimpleNamespace(base=lambda: None, tables=lambda base: tables)
+    monkeypatch.setattr(generator, "World", lambda *_: world)
+    monkeypatch.setattr(generator, "ThreadPoolExecutor", Threads)
+    monkeypatch.setattr(Output, "stored", lambda *_: None)
+    monkeypatch.setattr(Output, "write_frame", lambda *_: None)
+    output = Output(tmp_path, tables.keys(), lambda: None, lambda *_: None)
+    with pytest.raises(RuntimeError, match="no space"):
+        generator.generate(Parameters(0.1, 1, UNTIL), output)
+    assert len(made) <= 4
 
 
 def test_the_last_hour_is_cut_at_the_end() -> None:
