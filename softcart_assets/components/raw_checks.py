@@ -1,6 +1,7 @@
 """Checks of the raw tables. If one fails with an error, the assets after it are not built."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
@@ -23,6 +24,9 @@ from softcart_assets.lines.model import Source, Table
 Audit = Callable[[PostgresConnection, Source, Table], AuditResult]
 
 BLOCKING: tuple[Audit, ...] = (raw.equals_source, raw.quarantine_small, raw.volume_plausible)
+
+TABLES_AT_ONCE = 2
+"""Tables of a source to check at the same time. The warehouse reads one with one core."""
 
 SOURCE_ASKED = "source_asked"
 """The check that says whether `equals_source` could tell.
@@ -108,8 +112,9 @@ def raw_table_checks(source: Source) -> dg.AssetChecksDefinition:
         """Run the selected checks of a source's raw tables."""
         staging = context.resources.staging.connection()
         selected = context.selected_asset_check_keys
-        for table in source.tables:
-            key = raw_key(source, table)
+
+        def check(table: Table) -> list[dg.AssetCheckResult]:
+            key, found = raw_key(source, table), []
             asked = dg.AssetCheckKey(key, SOURCE_ASKED)
             for audit in _audits(table):
                 own = dg.AssetCheckKey(key, audit.__name__)
@@ -117,10 +122,14 @@ def raw_table_checks(source: Source) -> dg.AssetChecksDefinition:
                 if not answers & selected:
                     continue
                 result = audit(staging, source, table)
-                for each in answers & selected:
-                    yield _check_result(each, audit, result)
+                found += [_check_result(each, audit, result) for each in answers & selected]
             if table.history and _history_check(source, table).key in selected:
-                yield _checked_history(context, staging, source, table)
+                found.append(_checked_history(context, staging, source, table))
+            return found
+
+        with ThreadPoolExecutor(TABLES_AT_ONCE) as threads:
+            for results in threads.map(check, source.tables):
+                yield from results
 
     return check_tables
 

@@ -8,12 +8,14 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from threading import Barrier
 
 import dagster as dg
 import pytest
 from support.ingestion import fill, load_all, query, run, source_of
 
 from softcart_assets.audits import raw
+from softcart_assets.audits.model import AuditResult
 from softcart_assets.components.keys import raw_key
 from softcart_assets.components.raw_checks import BLOCKING, SOURCE_ASKED, raw_table_checks
 from softcart_assets.connections import PostgresConnection
@@ -153,6 +155,30 @@ def test_the_latest_day_that_is_over_has_rows(loaded, change, passed):
     result = raw.latest_day_present(*loaded, now=TODAY)
     assert result.passed == passed
     assert result.details["expected day"] == "2026-03-09"
+
+
+def test_two_tables_are_checked_at_the_same_time(mysql, postgres, lake, monkeypatch):
+    source = source_of(*(Table(name, "", ("id",), "snapshot", ()) for name in ("a", "b")))
+    for table in source.tables:
+        run(mysql, f"CREATE TABLE {table.name} (id INT PRIMARY KEY)")
+    load_all(source, mysql, postgres, lake)
+    both = Barrier(2)
+
+    def fresh(_: PostgresConnection, __: Source, table: Table) -> AuditResult:
+        both.wait(60)
+        return AuditResult("fresh", table.name, True, {})
+
+    class Staging:
+        def connection(self) -> PostgresConnection:
+            return postgres
+
+    monkeypatch.setattr(raw, "fresh", fresh)
+    definitions = dg.Definitions(
+        asset_checks=[raw_table_checks(source)], resources={"staging": Staging()}
+    )
+    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process()
+    checked = [each for each in result.get_asset_check_evaluations() if each.check_name == "fresh"]
+    assert [each.asset_key for each in checked] == [raw_key(source, t) for t in source.tables]
 
 
 def test_an_open_question_warns_and_blocks_nothing(loaded):
