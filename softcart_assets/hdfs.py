@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
+import os
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from hdfs_native.fsspec import HdfsFileSystem
@@ -51,8 +54,13 @@ class _Hdfs(HdfsFileSystem):
     that cannot be listed is an error: fsspec would leave it out, as if it had no files.
     """
 
+    # fsspec drops the instances that it knows after each fork, see `_opened`.
+    cachable = False
+
     def __init__(self, *of: Any, **named: Any) -> None:
         super().__init__(*of, **named)
+        # Dropping it waits for its threads. In a forked process, which has none, that is for ever.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.client.inner))
         self.client: Any = _Told(self.client)
 
     @classmethod
@@ -76,6 +84,12 @@ def open_hdfs(host: str | None, port: int | None) -> fs.FileSystem:
     Raises `OSError`.
     """
     try:
-        return fs.PyFileSystem(fs.FSSpecHandler(_Hdfs(host, port, **SETTINGS)))
+        return _opened(host, port, os.environ.get("HADOOP_CONF_DIR", ""), os.getpid())
     except RuntimeError as error:
         raise OSError(_reason(str(error))) from None
+
+
+@cache
+def _opened(host: str | None, port: int | None, settings: str, process: int) -> fs.FileSystem:
+    """One for each process and NameNode, because it is never dropped."""
+    return fs.PyFileSystem(fs.FSSpecHandler(_Hdfs(host, port, **SETTINGS)))

@@ -46,7 +46,13 @@ from softcart_assets.stack.metastore import Metastore
 from softcart_assets.stack.postgres import WAREHOUSES, Postgres, shed_root
 from softcart_assets.stack.server import Server, StackError
 from softcart_assets.stack.stack import Stack
-from softcart_assets.stores import LAKE, local_folder, reason_without_keys, without_keys
+from softcart_assets.stores import (
+    LAKE,
+    LAKE_PREFIX,
+    local_folder,
+    reason_without_keys,
+    without_keys,
+)
 from spark.session import DEFAULT_MEMORY, MASTER, MEMORY, spark_conf
 
 GIB = 2**30
@@ -65,7 +71,6 @@ def examine(stack: Stack) -> Iterator[Finding]:
     yield _java()
     yield from _browser()
     yield from _spark()
-    yield from _lake(stack)
     yield from _disk(stack)
     yield _memory()
     stopped: set[str] = set()
@@ -75,6 +80,8 @@ def examine(stack: Stack) -> Iterator[Finding]:
             yield _local_server(server, running)
             if not running:
                 stopped |= set(local)
+    if LAKE_PREFIX not in stopped:
+        yield from _lake(stack)
     for source in stack.sources:
         if source.env_prefix not in stopped:
             yield from _database(source.env_prefix, partial(_source, source))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import signal
@@ -119,6 +120,18 @@ def test_names_in_hdfs_are_kept_as_they_are(loads: Loads) -> None:
     # A state of the lake must never be replaced by another one.
     with pytest.raises(OSError, match="exist"):
         store.move("a folder/a#b", "a folder/a?b")
+
+
+def test_a_process_that_has_opened_hdfs_may_fork(loads: Loads) -> None:
+    """The library's threads do not come along. Spark's Java is started by a fork, for example."""
+    loads.table.store.create_dir("there")
+    child = os.fork()
+    if not child:
+        gc.collect()
+        found = LakeTable(loads.table.lake_uri, "", "").store.get_file_info("there")
+        os._exit(found.type == fs.FileType.Directory)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    subprocess.run(["true"], preexec_fn=lambda: None, check=True)
 
 
 @pytest.mark.parametrize("name", ["datanode", "namenode"])

@@ -138,7 +138,14 @@ def _setting_problems(files: Files) -> Iterator[str]:
     }
     read = {f"{prefix}_{suffix}" for prefix, all_of in suffixes.items() for suffix in all_of}
     mentioned = set(VARIABLE.findall(files.code))
-    read |= mentioned - suffixes.keys() - {"SOFTCART_LAKE", "SOFTCART_EXTRACTS", METASTORE}
+    read |= (
+        mentioned
+        - suffixes.keys()
+        - {
+            *("SOFTCART_LAKE", "SOFTCART_EXTRACTS", "SOFTCART_SPARK"),
+            METASTORE,
+        }
+    )
     # The beginning of names that an application's settings share is no setting.
     declared = {each.name for line in LINES for each in line.settings}
     beginnings = {name for name in read for each in declared if each.startswith(f"{name}_")}
