@@ -58,9 +58,9 @@ def production_key(name: str) -> dg.AssetKey:
     return dg.AssetKey(["production", name])
 
 
-def mysql_key(name: str) -> dg.AssetKey:
-    """Key of a published table in MySQL."""
-    return dg.AssetKey(["production_mysql", name])
+def mirrored_key(target: str, name: str) -> dg.AssetKey:
+    """Key of a published table in another product."""
+    return dg.AssetKey([target, name])
 
 
 def table_name(key: dg.AssetKey) -> dict[str, str]:

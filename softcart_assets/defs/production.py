@@ -1,6 +1,6 @@
 """The published tables of every line: one publication makes them all, at night a complete one.
 
-If the settings name a MySQL server for them, another op brings them there afterwards.
+If the settings name a server of another product for them, another op brings them there afterwards.
 The files for people follow each night, too. Whoever writes none because nothing changed still
 proves that they are right, which their freshness asks for.
 """
@@ -13,16 +13,11 @@ import dagster as dg
 
 from softcart_assets.assembly import LINES
 from softcart_assets.components.keys import extract_key
+from softcart_assets.components.mirrored import PRODUCTS, Product, mirrored_assets
 from softcart_assets.components.plan import sound
 from softcart_assets.components.planning import Records
-from softcart_assets.components.production_mysql import mirrored_assets
 from softcart_assets.components.publication import published_assets
-from softcart_assets.connections import (
-    PRODUCTION_MYSQL_LINES,
-    SettingError,
-    has_production_mysql,
-    setting,
-)
+from softcart_assets.connections import SettingError, setting
 from softcart_assets.dbt import read_manifest
 from softcart_assets.publishing.suite import audits_of
 from softcart_assets.publishing.tables import PublishedTable, published_tables
@@ -36,8 +31,12 @@ def production_tables() -> dg.Definitions:
     lineage = {name: job.lineage for name, job in JOBS.items()}
     tables = published_tables(LINES, read_manifest(), lineage)
     published = published_assets(LINES, tables, audits_of(tables))
-    mirrored = [mirrored_assets(LINES, chosen)] if (chosen := _in_mysql(tables)) else []
-    in_mysql = {key for each in mirrored for key in each.keys}
+    mirrored = [
+        mirrored_assets(LINES, chosen, product)
+        for product in PRODUCTS
+        if (chosen := _wanted(product, tables))
+    ]
+    elsewhere = {key for each in mirrored for key in each.keys}
     names = [each.name for line in LINES for each in line.extracts]
     names += [each.name for line in LINES for each in line.dashboards]
     files = set(map(extract_key, names))
@@ -65,7 +64,7 @@ def production_tables() -> dg.Definitions:
         """
         assert context.repository_def
         records = Records(context.instance, context.repository_def, LINES)
-        chosen = sound(records.assets, records.builds()) & (published.keys | in_mysql | files)
+        chosen = sound(records.assets, records.builds()) & (published.keys | elsewhere | files)
         if not chosen & published.keys:
             return dg.SkipReason("A blocking check refused something before each line's tables.")
         config = _complete(*(each for each in (published, *mirrored) if each.keys & chosen))
@@ -79,19 +78,19 @@ def _complete(*assets: dg.AssetsDefinition) -> dict[str, Any]:
     return {"ops": {each.op.name: {"config": {"complete": True}} for each in assets}}
 
 
-def _in_mysql(tables: Sequence[PublishedTable]) -> list[PublishedTable]:
-    """The tables that the settings want in MySQL, and that may leave for it.
+def _wanted(product: Product, tables: Sequence[PublishedTable]) -> list[PublishedTable]:
+    """The tables that the settings want there, and that may leave for it.
 
     Raises `SettingError`.
     """
-    if not has_production_mysql():
+    if not setting(f"{product.prefix}_HOST", ""):
         return []
-    names = [name for name in re.split(r"[\s,]+", setting(PRODUCTION_MYSQL_LINES, "")) if name]
+    lines = f"{product.prefix}_LINES"
+    names = [name for name in re.split(r"[\s,]+", setting(lines, "")) if name]
     known = [line.name for line in LINES]
     if unknown := [name for name in names if name not in known]:
         raise SettingError(
-            f"{PRODUCTION_MYSQL_LINES} names {', '.join(unknown)}. The lines of business are "
-            f"{', '.join(known)}."
+            f"{lines} names {', '.join(unknown)}. The lines of business are {', '.join(known)}."
         )
     # Facts refer to the dimensions that the lines share.
     wanted = {*names, LINES.conformed.name} if names else set(known)

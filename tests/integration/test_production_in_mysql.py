@@ -18,13 +18,14 @@ import pymysql
 import pytest
 from support import published
 from support.databases import database
+from support.mysql97 import RealMySQL
 from support.own_servers import PRODUCTS, own_server
 from support.two_lines import AUDITS, TABLES, change, create
 from support.warehouse import create_warehouse
 
 from softcart_assets.assembly import LINES as ALL_LINES
 from softcart_assets.assembly import assemble
-from softcart_assets.components.production_mysql import mirrored_assets
+from softcart_assets.components.mirrored import mirrored_assets
 from softcart_assets.components.publication import published_assets
 from softcart_assets.connections import (
     PRODUCTION_MYSQL,
@@ -34,6 +35,7 @@ from softcart_assets.connections import (
     PostgresConnection,
     ServerUnreachable,
     SettingError,
+    Tls,
     has_production_mysql,
 )
 from softcart_assets.defs.production import production_tables
@@ -44,7 +46,7 @@ from softcart_assets.publishing.slots import PublishError
 from softcart_assets.publishing.tables import PublishedTable
 from softcart_assets.publishing.targets import mysql as server_module
 from softcart_assets.publishing.targets.mirror import Mirrored, mirror
-from softcart_assets.publishing.targets.mysql import Server
+from softcart_assets.publishing.targets.mysql import MySQLTarget, Server
 from softcart_assets.resources import MySQLResource, PostgresResource
 from softcart_assets.stack import Stack, doctor
 from softcart_assets.stack.mysql import MySQL
@@ -78,7 +80,7 @@ class Warehouse:
         return mirror(
             self.staging,
             self.production,
-            target or self.target,
+            MySQLTarget(target or self.target),
             tables,
             on_progress=self.told.append,
             **options,
@@ -350,7 +352,7 @@ def test_the_star_schema_of_the_shop(stack: object, any_mysql: MySQLConnection) 
         publish(staging, production, published.TABLES, published.AUDITS)
         with closing(any_mysql.connect()) as session:
             session.query("CREATE TABLE people_s_own (id INT)")
-        done = mirror(staging, production, any_mysql, published.TABLES, reader="")
+        done = mirror(staging, production, MySQLTarget(any_mysql), published.TABLES, reader="")
     assert done.row_counts.keys() == {table.name for table in published.TABLES}
     assert all(done.row_counts.values())
     # Nobody looks after what is not ours.
@@ -742,27 +744,35 @@ def version_of(warehouse: Warehouse) -> tuple[Any, ...]:
     return left[1]
 
 
-@pytest.mark.parametrize("kind", ["changed rows", "other columns"])
-def test_killed_at_every_step(on_mariadb: Warehouse, kind: str) -> None:
+def test_killed_at_every_step_of_changed_rows(on_mariadb: Warehouse) -> None:
+    killed_at_every_step(on_mariadb, "changed rows")
+
+
+def test_killed_at_every_step_of_other_columns(warehouse: Warehouse) -> None:
+    """On both products: their DDL is in no transaction, so each statement may be the last one."""
+    killed_at_every_step(warehouse, "other columns")
+
+
+def killed_at_every_step(warehouse: Warehouse, kind: str) -> None:
     """Each time, the next publication reaches production, whatever was left."""
-    on_mariadb.mirror()
+    warehouse.mirror()
     step, amount, reached = 0, 1, True
     while reached:
         # Long enough without every single one.
-        step += 2 if kind == "changed rows" else 4
+        step += 2 if kind == "changed rows" else 6
         old, amount = amount, amount + 1
-        on_mariadb.change(f"UPDATE fct_left SET amount = {amount}")
-        on_mariadb.change(f"UPDATE fct_right SET amount = {amount}")
+        warehouse.change(f"UPDATE fct_left SET amount = {amount}")
+        warehouse.change(f"UPDATE fct_right SET amount = {amount}")
         if kind == "other columns":
             scale = "numeric(12, 4)" if amount % 2 else "numeric(9, 3)"
-            on_mariadb.change(f"ALTER TABLE fct_left ALTER COLUMN amount TYPE {scale}")
-        on_mariadb.publish()
-        reached = kill_at(step, on_mariadb)
-        assert version_of(on_mariadb) in (old, amount)
-        on_mariadb.mirror()
-        assert version_of(on_mariadb) == amount
+            warehouse.change(f"ALTER TABLE fct_left ALTER COLUMN amount TYPE {scale}")
+        warehouse.publish()
+        reached = kill_at(step, warehouse)
+        assert version_of(warehouse) in (old, amount)
+        warehouse.mirror()
+        assert version_of(warehouse) == amount
     assert step > 10
-    on_mariadb.assert_equal()
+    warehouse.assert_equal()
 
 
 @pytest.mark.parametrize("product", PRODUCTS)
@@ -805,6 +815,53 @@ def test_the_server_is_killed(product: type[MySQL], stack: object, tmp_path: Pat
             warehouse.mirror()
             assert version_of(warehouse) == amount
             warehouse.assert_equal()
+
+
+MANAGED = (
+    "--lower-case-table-names=1",  # Azure allows no other
+    "--sql-generate-invisible-primary-key=ON",
+    "--sql-require-primary-key=ON",
+    "--local-infile=OFF",
+    "--performance-schema=ON",
+)
+
+
+def test_a_managed_server(stack: object, tmp_path: Path) -> None:
+    """It demands TLS, with a certificate for another host, and gives nobody RELOAD or SUPER.
+
+    The master user may give away what it may do itself.
+    """
+    with own_server(RealMySQL, tmp_path, *MANAGED) as server:
+        shop = server.connection()
+        with closing(shop.connect(autocommit=True)) as admin:
+            for statement in (
+                "CREATE USER master IDENTIFIED BY 'Q7-hushed'",
+                "GRANT ALL ON shop.* TO master WITH GRANT OPTION",
+                "GRANT CREATE USER ON *.* TO master",
+                "CREATE ROLE readers",
+                "SET GLOBAL require_secure_transport = ON",
+            ):
+                admin.query(statement)
+        with pytest.raises(ServerUnreachable, match="_TLS_CA"):
+            shop.connect()
+        tls = Tls(str(server.data / "ca.pem"), verify_host=False)
+        master = replace(shop, user="master", password="Q7-hushed", tls=tls)
+        with closing(master.connect()) as session:
+            with pytest.raises(pymysql.MySQLError, match="RELOAD"):
+                session.query("FLUSH TABLES WITH READ LOCK")
+            with pytest.raises(pymysql.MySQLError, match="SUPER"):
+                session.query("SET GLOBAL binlog_expire_logs_seconds = 1")
+        with at_version_one(master) as warehouse:
+            warehouse.mirror(reader="readers")
+            # The second change goes to a slot with rows, and the third to another table.
+            for amount, more in ((2, ""), (3, ""), (7, f";{WIDER}")):
+                warehouse.change(f"UPDATE fct_left SET amount = {amount} WHERE id <= 5{more}")
+                warehouse.publish()
+                done = warehouse.mirror(reader="readers")
+                assert done.written["fct_left"] in (10, 20, ROWS)
+                warehouse.assert_equal()
+            warehouse.target = replace(shop, tls=tls)
+            assert "`shop`.`fct_left` TO `readers`" in str(warehouse.ask("SHOW GRANTS FOR readers"))
 
 
 LINES = assemble(

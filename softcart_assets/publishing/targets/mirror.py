@@ -13,17 +13,18 @@ each publication begins with it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import Any
 
 import psycopg
 from psycopg import IsolationLevel
 from psycopg.sql import SQL, Composable, Identifier
 
 from softcart_assets import comments
-from softcart_assets.connections import MySQLConnection, PostgresConnection
+from softcart_assets.connections import PostgresConnection
 from softcart_assets.publishing import changes, contents, slots
 from softcart_assets.publishing.candidate import LARGEST_DIFFERENCE, naming
 from softcart_assets.publishing.changes import Capture
@@ -31,24 +32,16 @@ from softcart_assets.publishing.contents import Content, Rows
 from softcart_assets.publishing.copying import copy_rows
 from softcart_assets.publishing.slots import Columns, PublishError
 from softcart_assets.publishing.tables import PublishedTable
-from softcart_assets.publishing.targets import fields
-from softcart_assets.publishing.targets.mysql import (
-    NAME,
+from softcart_assets.publishing.targets.target import (
     Held,
     InUse,
     Relation,
     Server,
+    Shown,
     Sums,
-    explained,
-    quote,
-    view_between,
-    view_of,
+    Target,
+    Tell,
 )
-
-APPLICATION = "softcart publish production_mysql"
-"""The application name of the connections to PostgreSQL."""
-
-Tell = Callable[[str], None]
 
 _CHANGED = "its rows are not those of production any more"
 
@@ -107,7 +100,7 @@ class _DoesNotFit(Exception):
 def mirror(
     staging: PostgresConnection,
     production: PostgresConnection,
-    target: MySQLConnection,
+    target: Target,
     tables: Sequence[PublishedTable],
     *,
     reader: str = "",
@@ -124,24 +117,25 @@ def mirror(
     """
     started = time.monotonic()
     tell = on_progress or (lambda line: None)
+    application = f"softcart publish {target.name}"
     with ExitStack() as stack:
-        server = stack.enter_context(Server.open(target))
-        with naming(f"{NAME}: reading production"):
-            session = stack.enter_context(_moment(production))
+        server = stack.enter_context(target.open())
+        with naming(f"{target.name}: reading production"):
+            session = stack.enter_context(_moment(production, application))
             current = slots.read_current(session)
             if current is None:
-                raise PublishError(f"{NAME}: production has no version yet. Publish first.")
-            found = _tables(session, current, tables)
-        notes = stack.enter_context(staging.connect(application_name=APPLICATION))
+                raise PublishError(f"{target.name}: production has no version yet. Publish first.")
+            found = _tables(server, session, current, tables)
+        notes = stack.enter_context(staging.connect(application_name=application))
         changes.set_up(notes)
-        with explained("preparing"):
-            run = _Mirror(server, session, notes, found, current.version, reader, tell)
+        with target.explained("preparing"):
+            run = _Mirror(target, server, session, notes, found, current.version, reader, tell)
             run.finish()
         if is_new := complete or not run.is_up_to_date():
             run.write(complete=complete)
-            with explained("switching"):
+            with target.explained("switching"):
                 run.switch()
-            with explained("after the switch"):
+            with target.explained("after the switch"):
                 try:
                     run.finish(complete=complete)
                 except InUse as left:
@@ -149,7 +143,7 @@ def mirror(
                     tell(f"the rest is left to the next publication: {left}")
         try:
             notes.rollback()
-            run.keep_notes(target)
+            run.keep_notes()
         except psycopg.Error as error:
             # Without them, the next publication copies tables whole.
             tell(f"the notes of changes in staging may be gone by the next publication: {error}")
@@ -175,9 +169,9 @@ def may_leave(table: PublishedTable) -> bool:
 
 
 @contextmanager
-def _moment(production: PostgresConnection) -> Iterator[psycopg.Connection]:
+def _moment(production: PostgresConnection, application: str) -> Iterator[psycopg.Connection]:
     """A session that sees production at one moment, whatever is published meanwhile."""
-    with production.connect(application_name=APPLICATION) as session:
+    with production.connect(application_name=application) as session:
         contents.prepare(session)
         session.isolation_level = IsolationLevel.REPEATABLE_READ
         yield session
@@ -185,7 +179,10 @@ def _moment(production: PostgresConnection) -> Iterator[psycopg.Connection]:
 
 
 def _tables(
-    session: psycopg.Connection, current: slots.Current, tables: Sequence[PublishedTable]
+    server: Server,
+    session: psycopg.Connection,
+    current: slots.Current,
+    tables: Sequence[PublishedTable],
 ) -> dict[str, _Table]:
     shapes = slots.read_shapes(session, "production").get("production", {})
     known = contents.read(session).get(current.slot, {})
@@ -207,8 +204,7 @@ def _tables(
         indexes = tuple(
             each for each in table.declared.indexes if not set(each) & set(table.sensitive)
         )
-        its_fields = fields.fields(table.name, shown, table.key, indexes)
-        relation = Relation.of(table.name, its_fields, table.key, indexes)
+        relation = server.relation(table.name, shown, table.key, indexes)
         found[table.name] = _Table(table, shown, content, relation, version or content.label)
     return found
 
@@ -218,6 +214,7 @@ class _Mirror:
 
     def __init__(
         self,
+        target: Target,
         server: Server,
         session: psycopg.Connection,
         staging: psycopg.Connection,
@@ -226,7 +223,8 @@ class _Mirror:
         reader: str,
         tell: Tell,
     ) -> None:
-        self._server, self._session, self._staging = server, session, staging
+        self._target, self._server = target, server
+        self._session, self._staging = session, staging
         self._tables, self._tell, self._reader = tables, tell, reader
         self._production_version = production_version
         current = server.current()
@@ -260,12 +258,12 @@ class _Mirror:
         captures = changes.read_captures(
             self._staging, [table.declared for table in self._tables.values()]
         )
-        with explained("reading the tables that are there"):
-            there = self._server.tables()
         for number, (name, table) in enumerate(self._tables.items()):
-            with naming(f"{NAME}/{name}: reading production"), explained(name):
-                if table.relation.name not in there:
-                    self._server.run(table.relation.create(self._server.collation))
+            with (
+                naming(f"{self._target.name}/{name}: reading production"),
+                self._target.explained(name),
+            ):
+                self._server.make(table.relation)
                 why = self._write_changes(table, captures.get(name), number)
                 if not why and complete:
                     why = self._differs(table)
@@ -328,30 +326,13 @@ class _Mirror:
     def _apply(self, table: _Table, base: Held, keys: Identifier, key: Sequence[str]) -> None:
         """Replace the rows with these keys, in one transaction with the record of it."""
         server, relation = self._server, table.relation
-        of_key = [field for name in key for field in relation.fields if field.column.name == name]
-        definitions = ", ".join(field.definition for field in of_key)
-        names = fields.names(of_key)
-        # Outside the transaction, where some servers refuse it.
-        server.run("DROP TEMPORARY TABLE IF EXISTS _softcart_keys")
-        server.run(
-            f"CREATE TEMPORARY TABLE _softcart_keys ({definitions}, PRIMARY KEY ({names}))"
-            f" ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE {server.collation}"
-        )
-        literals = SQL(", ").join(field.literal for field in of_key)
-        question = SQL("SELECT array_to_string(ARRAY[{}], ',') FROM {}").format(literals, keys)
-        rows = (row for (row,) in self._stream(question))
-        server.insert("_softcart_keys", names, "", rows, commits=True)
-        join = f"JOIN _softcart_keys USING ({names})"
+        server.hold_keys(relation, key, self._stream, keys)
         joined = SQL("JOIN {} USING ({})").format(keys, SQL(", ").join(map(Identifier, key)))
         with server.transaction():
-            gone = server.sums(relation, self._spare, join)
-            on = " AND ".join(f"t.{quote(name)} = k.{quote(name)}" for name in key)
-            server.run(
-                f"DELETE t FROM {quote(relation.name)} t JOIN _softcart_keys k ON {on}"
-                f" WHERE t._slot = {self._spare}"
-            )
+            gone = server.sums(relation, self._spare, key)
+            server.delete(relation, self._spare, key)
             sent = self._send(table, joined, commits=False)
-            come = server.sums(relation, self._spare, join)
+            come = server.sums(relation, self._spare, key)
             if come != sent:
                 raise _DoesNotFit("the rows that arrived are not those that were sent")
             reached = base.sums.minus(gone).plus(come)
@@ -376,19 +357,17 @@ class _Mirror:
         """Insert the rows of production that the join leaves. Returns what was sent."""
         count = number = digest = 0
 
-        def rows() -> Iterator[str]:
+        def rows() -> Iterator[Any]:
             nonlocal count, number, digest
-            question = fields.rows_query(table.view, table.columns, table.relation.fields, join)
-            for text, its_number, its_digest in self._stream(question):
+            for row, its_number, its_digest in self._server.read(
+                self._stream, table.view, table.columns, table.relation, join
+            ):
                 count += 1
-                number += int(its_number)
-                # Null for a value that MySQL is about to refuse.
-                digest += int(its_digest or 0)
-                yield text
+                number += its_number
+                digest += its_digest
+                yield row
 
-        columns = f"_slot, _number, {fields.names(table.relation.fields)}"
-        prefix = f"{self._spare},"
-        self._server.insert(table.relation.name, columns, prefix, rows(), commits=commits)
+        self._server.insert(table.relation, self._spare, rows(), commits=commits)
         return Sums(Rows(count, Decimal(number)), Decimal(digest))
 
     def _copy(self, table: _Table, why: str) -> None:
@@ -401,10 +380,11 @@ class _Mirror:
         come = self._server.sums(table.relation, self._spare)
         if come != sent or sent.rows != table.content.rows:
             raise PublishError(
-                f"{NAME}/{table.name}: it has other rows than production, nothing was switched: "
-                f"{come.rows.count:,} rows with the sums {come.rows.number} and {come.digest}, not "
-                f"{table.content.rows.count:,} with {table.content.rows.number} and {sent.digest}. "
-                f"Look for triggers on {table.relation.name}, and publish again."
+                f"{self._target.name}/{table.name}: it has other rows than production, nothing was "
+                f"switched: {come.rows.count:,} rows with the sums {come.rows.number} and "
+                f"{come.digest}, not {table.content.rows.count:,} with "
+                f"{table.content.rows.number} and {sent.digest}. Look for triggers on "
+                f"{table.relation.name}, and publish again."
             )
         self._store(table, self._goal(table, come))
         self.written[table.name] += come.rows.count
@@ -412,64 +392,49 @@ class _Mirror:
 
     def _differs(self, table: _Table) -> str:
         """Compare all rows with production. Returns what is wrong, or an empty text."""
-        question = fields.rows_query(table.view, table.columns, table.relation.fields, SQL(""))
-        row = self._session.execute(
-            SQL(
-                "SELECT count(*), coalesce(sum(b), 0), coalesce(sum(c), 0) FROM ({}) t(a, b, c)"
-            ).format(question)
-        ).fetchone()
-        assert row
-        theirs = Sums(Rows(row[0], row[1]), row[2])
+        theirs = self._server.sums_of_production(
+            self._session, table.view, table.columns, table.relation
+        )
         ours = self._server.sums(table.relation, self._spare)
         return "" if ours == theirs else _CHANGED
 
     def switch(self) -> None:
-        """Let readers see the spare slot.
-
-        A table that is not published any more disappears just before, a new one appears just
-        after. In between it is an error to read it, and never an empty table.
-        """
-        views = self._server.views()
-        for name in views.keys() - self._tables.keys():
-            self._server.hide(name)
-        for name, live in self.live().items():
-            new = self._held[self._spare].get(name)
-            if new is None or name not in views:
-                continue
-            relation, columns = self._tables[name].relation, self._server.columns(live.relation)
-            definition = view_of(live.relation, columns, live.since)
-            if live.relation != relation.name:
-                definition = view_between(live.relation, columns, self._slot, relation)
-            if views[name] != definition:
-                self._server.show(name, definition)
-        # A column that has become personal must not be read in the new version.
-        self._grant(views)
-        with self._server.transaction():
-            self._server.switch(self._spare, self.version + 1, self._production_version)
+        """Let readers see the spare slot."""
+        self._server.switch(
+            self._spare,
+            self.version + 1,
+            self._production_version,
+            self._shown(self.live()),
+            self._shown(self._held[self._spare]),
+            self._tell,
+        )
         self._slot, self.version = self._spare, self.version + 1
+        self._held = self._server.contents()
         self._tell(f"version {self.version} published")
 
+    def _shown(self, held: Mapping[str, Held]) -> Shown:
+        relations = {name: table.relation for name, table in self._tables.items()}
+        readable = {
+            name: [column for column in table.relation.columns if column not in table.declared.pii]
+            for name, table in self._tables.items()
+        }
+        return Shown(held, relations, readable, self._reader)
+
     def finish(self, *, complete: bool = False) -> None:
-        """Do what is left after a switch: views of one table each, and rows for the next version.
+        """Do what is left after a switch: what readers see, and rows for the next version.
 
         It does nothing where nothing is left, whatever ended the publication before.
         """
         if not self._slot:
             return
-        live, views = self.live(), self._server.views()
-        for name in views.keys() - live.keys():
-            self._server.hide(name)
-        for name, held in live.items():
-            definition = view_of(held.relation, self._server.columns(held.relation), held.since)
-            if views.get(name) != definition:
-                self._server.show(name, definition)
+        live = self.live()
+        self._server.settle(self._shown(live), self._tell)
         # If production has another shape by now, the next version gets another table anyway.
         same = {
             name: table.relation
             for name, table in self._tables.items()
             if name in live and live[name].relation == table.relation.name
         }
-        self._grant(same)
         kept = {held.relation for held in live.values()}
         for name, held in list(self._held[self._spare].items()):
             if held.relation not in kept:
@@ -494,17 +459,13 @@ class _Mirror:
             self.mended[name] = _CHANGED
         server.forget(self._spare, name)
         server.empty(relation, self._spare)
-        columns = f"_number, {fields.names(relation.fields)}"
         live = self.live()[name]
         with server.transaction():
-            server.run(
-                f"INSERT INTO {quote(relation.name)} (_slot, {columns}) SELECT {self._spare},"
-                f" {columns} FROM {quote(relation.name)} WHERE _slot = {self._slot}"
-            )
+            server.copy(relation, self._slot, self._spare)
             if server.sums(relation, self._spare) != live.sums:
                 raise PublishError(
-                    f"{NAME}/{name}: its live rows are not those that were published. Readers see "
-                    "them. Materialise the asset with `complete` to mend it."
+                    f"{self._target.name}/{name}: its live rows are not those that were published. "
+                    "Readers see them. Materialise the asset with `complete` to mend it."
                 )
             server.store(self._spare, name, live)
         self._held[self._spare][name] = live
@@ -513,22 +474,9 @@ class _Mirror:
         texts = comments.read(self._session, "production", [name])
         self._server.comment(relation, {column: text for (_, column), text in texts.items()})
 
-    def _grant(self, views: Collection[str]) -> None:
-        wanted: dict[str, Sequence[str]] = {
-            name: [
-                field.column.name
-                for field in table.relation.fields
-                if field.column.name not in table.declared.pii
-            ]
-            for name, table in self._tables.items()
-            if name in views
-        }
-        self._server.grant(self._reader, wanted, self._tell)
-
-    def keep_notes(self, target: MySQLConnection) -> None:
+    def keep_notes(self) -> None:
         """Have staging keep the notes that the next publication needs."""
-        name = f"mysql://{target.host}:{target.port}/{target.database}"
         held = self.live() | self._held[self._spare]
         points = {table: each.point for table, each in held.items() if each.point}
-        changes.keep_notes(self._staging, name, points)
+        changes.keep_notes(self._staging, self._target.address, points)
         self._staging.commit()

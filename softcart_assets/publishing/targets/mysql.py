@@ -17,19 +17,31 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
+import psycopg
 import pymysql
+from psycopg.sql import SQL, Composable, Identifier
 
 from softcart_assets.connections import MySQLConnection
 from softcart_assets.ingestion.connectors.mysql.dialect import MYSQL
 from softcart_assets.publishing.contents import Point, Rows
-from softcart_assets.publishing.slots import DDL_PATIENCE_SECONDS, PublishError
-from softcart_assets.publishing.targets import fields
+from softcart_assets.publishing.slots import DDL_PATIENCE_SECONDS, Columns, PublishError
+from softcart_assets.publishing.targets import fields, target
 from softcart_assets.publishing.targets.fields import Field
+from softcart_assets.publishing.targets.target import (
+    Current,
+    Held,
+    InUse,
+    Row,
+    Shown,
+    Stream,
+    Sums,
+    Tell,
+)
 
 NAME = "production_mysql"
 """What messages and assets call this target."""
@@ -81,50 +93,6 @@ _CURRENT = "SELECT slot FROM _softcart_current WHERE id = 1"
 quote = MYSQL.quote
 
 
-class InUse(PublishError):
-    """Readers kept a table for so long that it could not be changed."""
-
-
-@dataclass(frozen=True)
-class Sums:
-    """The rows of a table: as production counts them, and the sum of what both servers compute."""
-
-    rows: Rows
-    digest: Decimal
-
-    def plus(self, other: Sums) -> Sums:
-        """Both added up."""
-        return Sums(self.rows.plus(other.rows), self.digest + other.digest)
-
-    def minus(self, other: Sums) -> Sums:
-        """These rows without the others."""
-        return Sums(self.rows.minus(other.rows), self.digest - other.digest)
-
-
-@dataclass(frozen=True)
-class Held:
-    """What a slot holds of a published table.
-
-    `relation`: the table with the rows. `since`: the version that first showed this relation.
-    `label`: the version of production's rows. `point`: the state of staging, None if unknown.
-    """
-
-    relation: str
-    since: int
-    label: str
-    point: Point | None
-    sums: Sums
-
-
-@dataclass(frozen=True)
-class Current:
-    """The version that readers see."""
-
-    slot: int
-    version: int
-    production_version: int
-
-
 @dataclass(frozen=True)
 class Relation:
     """A table with the rows of a published table, in two slots."""
@@ -133,6 +101,11 @@ class Relation:
     fields: tuple[Field, ...]
     key: tuple[str, ...]
     indexes: tuple[tuple[str, ...], ...]
+
+    @property
+    def columns(self) -> list[str]:
+        """See `target.Relation`."""
+        return [field.column.name for field in self.fields]
 
     @classmethod
     def of(
@@ -168,11 +141,11 @@ def view_of(relation: str, columns: Sequence[str], since: int) -> str:
     return f"SELECT {', '.join(map(quote, columns))} FROM {quote(relation)} WHERE _slot = {slot}"
 
 
-def view_between(old: str, old_columns: Sequence[str], old_slot: int, new: Relation) -> str:
+def view_between(old: str, old_columns: Sequence[str], old_slot: int, new: target.Relation) -> str:
     """The SELECT of a view while its columns change: the old rows before the switch, the new ones
     after it. What one of the two lacks is null.
     """
-    theirs = [field.column.name for field in new.fields]
+    theirs = [*new.columns]
     columns = [*theirs, *(name for name in old_columns if name not in theirs)]
 
     def part(relation: str, there: Collection[str], slot: int) -> str:
@@ -186,7 +159,7 @@ def view_between(old: str, old_columns: Sequence[str], old_slot: int, new: Relat
     return f"{part(old, old_columns, old_slot)} UNION ALL {part(new.name, theirs, 3 - old_slot)}"
 
 
-class Server:
+class Server(target.Server):
     """A session of the publishing user, which holds the lock of publications."""
 
     def __init__(self, connection: MySQLConnection, session: pymysql.Connection[Any]) -> None:
@@ -314,6 +287,87 @@ class Server:
             f" AND table_name = {self.literal(table)}"
         )
 
+    def relation(
+        self,
+        table: str,
+        columns: Columns,
+        key: tuple[str, ...],
+        indexes: tuple[tuple[str, ...], ...],
+    ) -> Relation:
+        """See `target.Server`."""
+        return Relation.of(table, fields.fields(table, columns, key, indexes), key, indexes)
+
+    def make(self, relation: Relation) -> None:
+        """See `target.Server`."""
+        if relation.name not in self.tables():
+            self.run(relation.create(self.collation))
+
+    def read(
+        self,
+        stream: Stream,
+        view: Composable,
+        columns: Columns,
+        relation: Relation,
+        join: Composable,
+    ) -> Iterator[Row]:
+        """Each row as text of an INSERT, see `target.Server`."""
+        for text, number, digest in stream(fields.rows_query(view, columns, relation.fields, join)):
+            # Null for a value that MySQL is about to refuse.
+            yield text, int(number), int(digest or 0)
+
+    def sums_of_production(
+        self, session: psycopg.Connection, view: Composable, columns: Columns, relation: Relation
+    ) -> Sums:
+        """See `target.Server`. PostgreSQL adds them up."""
+        question = fields.rows_query(view, columns, relation.fields, SQL(""))
+        row = session.execute(
+            SQL(
+                "SELECT count(*), coalesce(sum(b), 0), coalesce(sum(c), 0) FROM ({}) t(a, b, c)"
+            ).format(question)
+        ).fetchone()
+        assert row
+        return _sums(row)
+
+    def hold_keys(
+        self, relation: Relation, key: Sequence[str], stream: Stream, keys: Identifier
+    ) -> None:
+        """See `target.Server`. They are in a temporary table."""
+        of_key = [field for name in key for field in relation.fields if field.column.name == name]
+        definitions = ", ".join(field.definition for field in of_key)
+        names = fields.names(of_key)
+        # Outside the transaction, where some servers refuse it.
+        self.run("DROP TEMPORARY TABLE IF EXISTS _softcart_keys")
+        self.run(
+            f"CREATE TEMPORARY TABLE _softcart_keys ({definitions}, PRIMARY KEY ({names}))"
+            f" ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE {self.collation}"
+        )
+        literals = SQL(", ").join(field.literal for field in of_key)
+        question = SQL("SELECT array_to_string(ARRAY[{}], ',') FROM {}").format(literals, keys)
+        self._insert(
+            "_softcart_keys", names, "", (row for (row,) in stream(question)), commits=True
+        )
+
+    def delete(self, relation: Relation, slot: int, key: Sequence[str]) -> None:
+        """See `target.Server`."""
+        on = " AND ".join(f"t.{quote(name)} = k.{quote(name)}" for name in key)
+        self.run(
+            f"DELETE t FROM {quote(relation.name)} t JOIN _softcart_keys k ON {on}"
+            f" WHERE t._slot = {slot}"
+        )
+
+    def copy(self, relation: Relation, slot: int, to: int) -> None:
+        """See `target.Server`."""
+        columns = f"_number, {fields.names(relation.fields)}"
+        self.run(
+            f"INSERT INTO {quote(relation.name)} (_slot, {columns}) SELECT {to},"
+            f" {columns} FROM {quote(relation.name)} WHERE _slot = {slot}"
+        )
+
+    def insert(self, relation: Relation, slot: int, rows: Iterator[Any], *, commits: bool) -> None:
+        """See `target.Server`."""
+        columns = f"_slot, _number, {fields.names(relation.fields)}"
+        self._insert(relation.name, columns, f"{slot},", rows, commits=commits)
+
     def empty(self, relation: Relation, slot: int) -> None:
         """Delete all rows of a slot, a part at a time. Older snapshots still see them."""
         statement = (
@@ -322,7 +376,7 @@ class Server:
         while self.run(statement):
             pass
 
-    def insert(
+    def _insert(
         self, relation: str, columns: str, prefix: str, rows: Iterator[str], *, commits: bool
     ) -> None:
         """Insert rows that are texts of SQL, each after the same prefix.
@@ -352,8 +406,9 @@ class Server:
         if commits:
             self.run("COMMIT")
 
-    def sums(self, relation: Relation, slot: int, join: str = "") -> Sums:
-        """Add up the rows of a slot, or those that a join leaves."""
+    def sums(self, relation: Relation, slot: int, key: Sequence[str] = ()) -> Sums:
+        """See `target.Server`."""
+        join = f"JOIN _softcart_keys USING ({', '.join(map(quote, key))})" if key else ""
         digest = fields.mysql_digest(relation.fields)
         ((*found,),) = self.ask(
             f"SELECT COUNT(*), COALESCE(SUM(_number), 0), COALESCE(SUM({digest}), 0)"
@@ -409,12 +464,59 @@ class Server:
         self.change(f"DROP VIEW IF EXISTS {quote(name)}", name)
         self.run(f"DELETE FROM _softcart_views WHERE name = {self.literal(name)}")
 
-    def switch(self, slot: int, version: int, production_version: int) -> None:
-        """Let readers see this slot from now on."""
-        self.run(
-            "REPLACE INTO _softcart_current VALUES"
-            f" (1, {slot}, {version}, {production_version}, UTC_TIMESTAMP(6))"
-        )
+    def switch(
+        self,
+        slot: int,
+        version: int,
+        production_version: int,
+        before: Shown,
+        after: Shown,
+        tell: Tell,
+    ) -> None:
+        """See `target.Server`.
+
+        A table that is not published any more disappears just before, a new one appears just
+        after. In between it is an error to read it, and never an empty table.
+        """
+        views = self.views()
+        for name in views.keys() - after.relations.keys():
+            self.hide(name)
+        for name, live in before.held.items():
+            if name not in after.held or name not in views:
+                continue
+            relation, columns = after.relations[name], self.columns(live.relation)
+            definition = view_of(live.relation, columns, live.since)
+            if live.relation != relation.name:
+                definition = view_between(live.relation, columns, 3 - slot, relation)
+            if views[name] != definition:
+                self.show(name, definition)
+        # A column that has become personal must not be read in the new version.
+        self._grant(after, views, tell)
+        with self.transaction():
+            self.run(
+                "REPLACE INTO _softcart_current VALUES"
+                f" (1, {slot}, {version}, {production_version}, UTC_TIMESTAMP(6))"
+            )
+
+    def settle(self, shown: Shown, tell: Tell) -> None:
+        """See `target.Server`. Each view shows one table, for every later version."""
+        views = self.views()
+        for name in views.keys() - shown.held.keys():
+            self.hide(name)
+        for name, held in shown.held.items():
+            definition = view_of(held.relation, self.columns(held.relation), held.since)
+            if views.get(name) != definition:
+                self.show(name, definition)
+        same = {
+            name
+            for name, held in shown.held.items()
+            if name in shown.relations and shown.relations[name].name == held.relation
+        }
+        self._grant(shown, same, tell)
+
+    def _grant(self, shown: Shown, views: Collection[str], tell: Tell) -> None:
+        wanted = {name: columns for name, columns in shown.readable.items() if name in views}
+        self.grant(shown.reader, wanted, tell)
 
     def drop_others(self, kept: Collection[str]) -> None:
         """Drop the tables of rows that no view shows any more."""
@@ -587,6 +689,28 @@ def _reader_of(granted: str) -> str:
 def _sums(found: Sequence[Any]) -> Sums:
     count, number, digest = found
     return Sums(Rows(int(count), Decimal(number)), Decimal(digest))
+
+
+@dataclass(frozen=True)
+class MySQLTarget:
+    """A MySQL server that the settings name, see `target.Target`."""
+
+    connection: MySQLConnection
+    name: ClassVar[str] = NAME
+
+    @property
+    def address(self) -> str:
+        """See `target.Target`."""
+        where = self.connection
+        return f"mysql://{where.host}:{where.port}/{where.database}"
+
+    def open(self) -> AbstractContextManager[Server]:
+        """See `target.Target`."""
+        return Server.open(self.connection)
+
+    def explained(self, step: str) -> AbstractContextManager[None]:
+        """See `target.Target`."""
+        return explained(step)
 
 
 @contextmanager

@@ -1,34 +1,59 @@
-"""The published tables in MySQL as assets. One op brings there what production holds."""
+"""The published tables in another product as assets. One op brings there what production holds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 
 from softcart_assets.assembly import Lines
 from softcart_assets.components.columns import same_columns_as
-from softcart_assets.components.keys import mysql_key, production_key, table_name
+from softcart_assets.components.keys import mirrored_key, production_key, table_name
 from softcart_assets.components.pool import POOL
 from softcart_assets.components.publication import FRESH, PublicationConfig
-from softcart_assets.connections import PRODUCTION_MYSQL_READER, setting
+from softcart_assets.connections import PRODUCTION_MYSQL, setting
 from softcart_assets.extracts.kept import digest
 from softcart_assets.publishing.tables import PublishedTable
+from softcart_assets.publishing.targets import mysql
 from softcart_assets.publishing.targets.mirror import Mirrored, mirror
-from softcart_assets.resources import MySQLResource, PostgresResource
+from softcart_assets.publishing.targets.target import Target
 
 _CHECK = "equals_production"
 
 
-def _spec(table: PublishedTable, owner: str) -> dg.AssetSpec:
+@dataclass(frozen=True)
+class Product:
+    """A product that may get the published tables. `name`: that of the resource, of the group, and
+    in front of the assets. `prefix`: that of its settings. `target`: makes a target of what the
+    resource connects to.
+    """
+
+    name: str
+    title: str
+    kind: str
+    prefix: str
+    target: Callable[[Any], Target]
+
+    def key(self, table: PublishedTable) -> dg.AssetKey:
+        """The key of a published table there."""
+        return mirrored_key(self.name, table.name)
+
+
+MYSQL = Product(mysql.NAME, "MySQL", "mysql", PRODUCTION_MYSQL, mysql.MySQLTarget)
+PRODUCTS = (MYSQL,)
+
+
+def _spec(product: Product, table: PublishedTable, owner: str) -> dg.AssetSpec:
     return dg.AssetSpec(
-        mysql_key(table.name),
+        product.key(table),
         deps=[production_key(table.name)],
-        description=f"production/{table.name} in MySQL. All tables there are those of one version "
-        "of production, and readers are switched to all of them at one moment. It has no sensitive "
-        "columns.",
-        metadata=table_name(mysql_key(table.name)),
-        group_name="production_mysql",
+        description=f"production/{table.name} in {product.title}. All tables there are those of "
+        "one version of production, and readers are switched to all of them at one moment. It has "
+        "no sensitive columns.",
+        metadata=table_name(product.key(table)),
+        group_name=product.name,
         owners=[owner],
-        kinds={"mysql", "table"},
+        kinds={product.kind, "table"},
         freshness_policy=FRESH,
         code_version=digest([table.key, table.declared.indexes, table.pii, table.sensitive]),
         # The tables of a held line are not materialised.
@@ -36,10 +61,10 @@ def _spec(table: PublishedTable, owner: str) -> dg.AssetSpec:
     )
 
 
-def _check(table: PublishedTable) -> dg.AssetCheckSpec:
+def _check(product: Product, table: PublishedTable) -> dg.AssetCheckSpec:
     return dg.AssetCheckSpec(
         _CHECK,
-        asset=mysql_key(table.name),
+        asset=product.key(table),
         description="The rows are those of production, by their count and the sum of a number for "
         "each. The values that travelled have the same digest on both sides. A complete "
         "publication compares the values of all rows. If somebody changed some, it mends them, and "
@@ -47,10 +72,10 @@ def _check(table: PublishedTable) -> dg.AssetCheckSpec:
     )
 
 
-def _check_result(table: PublishedTable, done: Mirrored) -> dg.AssetCheckResult:
+def _check_result(product: Product, table: PublishedTable, done: Mirrored) -> dg.AssetCheckResult:
     mended = done.mended.get(table.name)
     return dg.AssetCheckResult(
-        asset_key=mysql_key(table.name),
+        asset_key=product.key(table),
         check_name=_CHECK,
         passed=mended is None,
         severity=dg.AssetCheckSeverity.WARN,
@@ -64,39 +89,40 @@ def _check_result(table: PublishedTable, done: Mirrored) -> dg.AssetCheckResult:
     )
 
 
-def mirrored_assets(lines: Lines, tables: Sequence[PublishedTable]) -> dg.AssetsDefinition:
-    """The op that brings those tables into MySQL."""
+def mirrored_assets(
+    lines: Lines, tables: Sequence[PublishedTable], product: Product = MYSQL
+) -> dg.AssetsDefinition:
+    """The op that brings those tables into the product."""
 
     @dg.multi_asset(
-        name="publication_in_mysql",
-        specs=[_spec(table, lines.line(table.line).owner) for table in tables],
-        check_specs=[_check(table) for table in tables],
+        name=f"publication_in_{product.kind}",
+        specs=[_spec(product, table, lines.line(table.line).owner) for table in tables],
+        check_specs=[_check(product, table) for table in tables],
         can_subset=True,
         pool=POOL,
+        required_resource_keys={"staging", "production", product.name},
     )
-    def publication_in_mysql(
+    def publication(
         context: dg.AssetExecutionContext,
         config: PublicationConfig,
-        staging: PostgresResource,
-        production: PostgresResource,
-        production_mysql: MySQLResource,
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         """Bring all these tables to the version of production, whichever are selected."""
+        servers = context.resources
         done = mirror(
-            staging.connection(),
-            production.connection(),
-            production_mysql.connection(),
+            servers.staging.connection(),
+            servers.production.connection(),
+            product.target(getattr(servers, product.name).connection()),
             tables,
-            reader=setting(PRODUCTION_MYSQL_READER, ""),
+            reader=setting(f"{product.prefix}_READER", ""),
             complete=config.complete,
             on_progress=context.log.info,
         )
         for table in tables:
             if table.name not in done.versions:
                 continue  # its line was never published
-            key = mysql_key(table.name)
-            is_checked = _check(table).key in context.selected_asset_check_keys
-            found = [_check_result(table, done)] if is_checked else []
+            key = product.key(table)
+            is_checked = _check(product, table).key in context.selected_asset_check_keys
+            found = [_check_result(product, table, done)] if is_checked else []
             if key not in context.selected_asset_keys:
                 yield from found
                 continue
@@ -117,4 +143,4 @@ def mirrored_assets(lines: Lines, tables: Sequence[PublishedTable]) -> dg.Assets
                 check_results=found,
             )
 
-    return publication_in_mysql
+    return publication
