@@ -4,7 +4,7 @@
 unexport PYTHONDONTWRITEBYTECODE
 SOFTCART := .venv/bin/softcart
 
-.PHONY: help install manifest demo test slowest search torture up down ui bench lint typecheck format picture lock pins audit doctor clean
+.PHONY: help install manifest demo test slowest search torture up kafka down ui bench lint typecheck format picture lock pins audit doctor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -21,6 +21,9 @@ demo: install ## Start servers, seed them, materialise everything, say what to o
 
 up: manifest ## Start the local servers
 	@$(SOFTCART) up
+
+kafka: manifest ## Start the local servers with Kafka and Debezium, which Maven brings
+	@$(SOFTCART) up --with kafka --with debezium
 
 down: install ## Stop the local servers; data stay
 	@$(SOFTCART) down

@@ -103,6 +103,8 @@ class Server(ABC):
     stop_signal: ClassVar[int]
     remedy: ClassVar[str]
     """What to do when no product is installed."""
+    port_argument: ClassVar[str] = "--port="
+    """What stands before the port on the command line."""
     address: ClassVar[str]
     """The setting by which users name a server of their own: `<prefix>_HOST`, for example."""
 
@@ -156,7 +158,7 @@ class Server(ABC):
 
     @abstractmethod
     def command(self) -> list[str]:
-        """The command line, with `data_argument` and `--port=N`."""
+        """The command line, with `data_argument` and the port after `port_argument`."""
 
     @abstractmethod
     def prepare(self) -> None:
@@ -342,10 +344,10 @@ class Server(ABC):
         """The process and its databases. After one more is declared, the server is not ready."""
         return f"{process.pid} {process.create_time()} {' '.join(sorted(self.databases.values()))}"
 
-    @staticmethod
-    def _port_of(process: psutil.Process) -> int:
-        (port,) = (argument for argument in process.cmdline() if argument.startswith("--port="))
-        return int(port.removeprefix("--port="))
+    def _port_of(self, process: psutil.Process) -> int:
+        before = self.port_argument
+        (port,) = (argument for argument in process.cmdline() if argument.startswith(before))
+        return int(port.removeprefix(before))
 
 
 class SqlServer(Server):

@@ -29,6 +29,7 @@ from softcart_assets.connections import (
 from softcart_assets.lines.model import Source
 from softcart_assets.paths import local_lake
 from softcart_assets.stack.dynamodb import DynamoDB
+from softcart_assets.stack.kafka import CONNECT, KAFKA, Connect, Kafka
 from softcart_assets.stack.metastore import Metastore
 from softcart_assets.stack.mongo import Mongo
 from softcart_assets.stack.mysql import MySQL
@@ -38,7 +39,9 @@ from softcart_assets.stack.server import Server, StackError, free_port
 PRODUCTS: Mapping[str, type[Server]] = {"mysql": MySQL, "mongodb": Mongo, "dynamodb": DynamoDB}
 """The local server for each kind of source system. Sources of other kinds have none."""
 EXTRAS: Mapping[str, tuple[type[Server], str, str]] = {
-    "production-mysql": (MySQL, PRODUCTION_MYSQL, "production")
+    "production-mysql": (MySQL, PRODUCTION_MYSQL, "production"),
+    "kafka": (Kafka, KAFKA, "kafka"),
+    "debezium": (Connect, CONNECT, "connect"),
 }
 """What is there only for who asks: its server, the prefix of its settings, and its database."""
 _FOLDERS = ("files",)
@@ -48,7 +51,7 @@ AServer = TypeVar("AServer", bound=Server)
 
 LOCK_SECONDS = 180
 
-_ADDRESSES = ("HOST", "URI", "DIR", "REGION", "ENDPOINT")
+_ADDRESSES = ("HOST", "URI", "DIR", "REGION", "ENDPOINT", "BOOTSTRAP_SERVERS")
 """The ends of the settings of which one names a server or folder."""
 _KEYS = ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "TABLE_PREFIX")
 _SETTINGS = (*_ADDRESSES, "PORT", "USER", "PASSWORD", "DATABASE", *_KEYS)
@@ -117,9 +120,12 @@ class Stack:
             self._save_state(servers)
             for folder in self.folders().values():
                 folder.mkdir(parents=True, exist_ok=True)
-            *needed, hive = servers
+            *needed, connect, hive = servers
             with ThreadPoolExecutor(max_workers=len(needed)) as pool:
                 list(pool.map(Server.up, filter(self.local_prefixes, needed)))
+            # Its Kafka runs by then.
+            if self.local_prefixes(connect):
+                connect.up()
             if metastore and self.local_prefixes(hive):
                 hive.up()
             self._save_state(servers)
@@ -235,7 +241,9 @@ class Stack:
         # Also those that nothing uses now: one of them may still run from earlier settings.
         postgres = server(Postgres)
         hive = server(Metastore, postgres=postgres)
-        return server(MySQL), postgres, server(Mongo), server(DynamoDB), hive
+        kafka = server(Kafka)
+        connect = server(Connect, kafka=kafka)
+        return server(MySQL), postgres, server(Mongo), server(DynamoDB), kafka, connect, hive
 
     def _databases(self, product: type[Server]) -> dict[str, str]:
         """The databases of this server: prefix of the settings → database."""
@@ -245,7 +253,9 @@ class Stack:
             # It has no libraries for other file systems.
             is_here = os.environ.get("SOFTCART_LAKE_URI", "file:").startswith("file:")
             return {METASTORE: "metastore"} if is_here else {}
-        extras = [EXTRAS[name] for name in sorted(self._asked)]
+        # Debezium writes to Kafka.
+        asked = self._asked | ({"kafka"} if "debezium" in self._asked else set())
+        extras = [EXTRAS[name] for name in sorted(asked)]
         return {
             source.env_prefix: source.name
             for source in self.sources
