@@ -4,7 +4,7 @@
 unexport PYTHONDONTWRITEBYTECODE
 SOFTCART := .venv/bin/softcart
 
-.PHONY: help install manifest demo demo-hadoop hadoop test slowest search torture up down ui bench lint typecheck format picture lock pins audit doctor clean
+.PHONY: help install manifest demo demo-hadoop hadoop test slowest search torture up kafka down ui bench lint typecheck format picture lock pins audit doctor clean
 .PHONY: lint-sql lint-definitions lint-imports lint-english lint-style
 
 help: ## List the targets
@@ -28,6 +28,9 @@ hadoop: manifest ## Start the local servers, with HDFS for the lake and YARN for
 
 up: manifest ## Start the local servers
 	@$(SOFTCART) up
+
+kafka: manifest ## Start the local servers with Kafka and Debezium, which Maven brings
+	@$(SOFTCART) up --with kafka --with debezium
 
 down: install ## Stop the local servers; data stay
 	@$(SOFTCART) down

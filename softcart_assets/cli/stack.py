@@ -28,7 +28,8 @@ def up(
         typer.Option(
             "--with",
             help="What this home has from now on, too: production-mysql, the published tables in "
-            "MySQL. hadoop, the lake in HDFS and Spark on YARN.",
+            "MySQL. hadoop, the lake in HDFS and Spark on YARN. kafka. debezium, which is Kafka with "
+            "Connect.",
         ),
     ] = None,
 ) -> None:

@@ -36,6 +36,7 @@ from softcart_assets.stack.hadoop import (
     ResourceManager,
     client_environment,
 )
+from softcart_assets.stack.kafka import CONNECT, KAFKA, Connect, Kafka
 from softcart_assets.stack.metastore import Metastore
 from softcart_assets.stack.mongo import Mongo
 from softcart_assets.stack.mysql import MySQL
@@ -47,10 +48,14 @@ PRODUCTS: Mapping[str, type[Server]] = {"mysql": MySQL, "mongodb": Mongo, "dynam
 """The local server for each kind of source system. Sources of other kinds have none."""
 HADOOP = "hadoop"
 _LAKE, _SPARK = (LAKE_PREFIX, "lake"), ("SOFTCART_SPARK", "yarn")
+_KAFKA = KAFKA, "kafka"
 EXTRAS: Mapping[str, Mapping[type[Server], tuple[str, str]]] = {
     "production-mysql": {MySQL: (PRODUCTION_MYSQL, "production")},
     # The lake is in HDFS, and Spark runs on YARN.
     HADOOP: {NameNode: _LAKE, DataNode: _LAKE, ResourceManager: _SPARK, NodeManager: _SPARK},
+    "kafka": {Kafka: _KAFKA},
+    # Debezium writes to Kafka.
+    "debezium": {Kafka: _KAFKA, Connect: (CONNECT, "connect")},
 }
 """What is there only for who asks: its servers, each with the prefix of its settings and its
 database."""
@@ -61,7 +66,7 @@ AServer = TypeVar("AServer", bound=Server)
 
 LOCK_SECONDS = 180
 
-_ADDRESSES = ("HOST", "URI", "DIR", "REGION", "ENDPOINT", "MASTER")
+_ADDRESSES = ("HOST", "URI", "DIR", "REGION", "ENDPOINT", "MASTER", "BOOTSTRAP_SERVERS")
 """The ends of the settings of which one names a server or folder."""
 _KEYS = ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "TABLE_PREFIX")
 _SETTINGS = (*_ADDRESSES, "PORT", "USER", "PASSWORD", "DATABASE", *_KEYS)
@@ -130,9 +135,12 @@ class Stack:
             self._save_state(servers)
             for folder in self.folders().values():
                 folder.mkdir(parents=True, exist_ok=True)
-            *needed, hive = servers
+            *needed, connect, hive = servers
             with ThreadPoolExecutor(max_workers=len(needed)) as pool:
                 list(pool.map(lambda server: server.up(), filter(self.local_prefixes, needed)))
+            # Its Kafka runs by then.
+            if self.local_prefixes(connect):
+                connect.up()
             if metastore and self.local_prefixes(hive):
                 hive.up()
             self._save_state(servers)
@@ -260,7 +268,9 @@ class Stack:
         # Also those that nothing uses now: one of them may still run from earlier settings.
         postgres = server(Postgres)
         hive = server(Metastore, postgres=postgres)
+        kafka = server(Kafka)
         needed: tuple[Server, ...] = (server(MySQL), postgres, server(Mongo), server(DynamoDB))
+        needed += (kafka,)
         # Servers run on when somebody removes their home.
         if HADOOP in self._asked or not self.home.exists():
             namenode = server(NameNode)
@@ -268,7 +278,7 @@ class Stack:
             resources = server(ResourceManager, namenode=namenode)
             needed += (namenode, datanode, resources)
             needed += (server(NodeManager, datanode=datanode, resources=resources),)
-        return *needed, hive
+        return *needed, server(Connect, kafka=kafka), hive
 
     def _databases(self, product: type[Server]) -> dict[str, str]:
         """The databases of this server: prefix of the settings → database."""
