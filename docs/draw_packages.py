@@ -19,12 +19,14 @@ PICTURE = REPOSITORY / "docs" / "images" / "packages.svg"
 
 PURPOSES = {
     "aggregates": "aggregates to the warehouse",
+    "alerts": "tells people of problems",
     "assembly": "LINES, validated together",
     "audits": "what must hold of data",
     "cli": "the command softcart",
     "comments": "what columns mean",
     "components": "declarations to Dagster objects",
     "connections": "where the servers are",
+    "contracts": "what readers may rely on",
     "dagster_private": "what Dagster hides",
     "dagster_storage": "keeps connections",
     "dbt": "the dbt project's manifest",
