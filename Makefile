@@ -4,7 +4,7 @@
 unexport PYTHONDONTWRITEBYTECODE
 SOFTCART := .venv/bin/softcart
 
-.PHONY: help install manifest demo test slowest search torture up down ui bench lint typecheck format picture lock audit doctor clean
+.PHONY: help install manifest demo test slowest search torture up down ui bench lint typecheck format picture lock pins audit doctor clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -69,6 +69,9 @@ lock: ## Resolve requirements.in and requirements-dev.in into requirements.lock,
 	  --generate-hashes requirements.in requirements-dev.in --output-file requirements.lock
 	./bootstrap.sh
 	.venv/bin/python docs/list_licences.py
+
+pins: install ## Write the checksums of the Java libraries in softcart_assets/jars anew
+	.venv/bin/python -m softcart_assets.jars --pin
 
 audit: install ## Ask a public service which packages in the lock have known vulnerabilities
 	.venv/bin/python docs/audit_packages.py

@@ -38,6 +38,7 @@ PURPOSES = {
     "ingestion": "copies, follows, proves",
     "inspire_app": "the fitness application",
     "interrupts": "obeys Ctrl-C",
+    "jars": "Java libraries, pinned",
     "lake": "which change files count",
     "lineage": "what a query reads",
     "lines": "declarations, data only",
