@@ -58,6 +58,7 @@ PURPOSES = {
     "serving": "the call centre",
     "spark": "aggregates in PySpark",
     "stack": "the local servers",
+    "stores": "opens folders by URI",
     "views": "views made again",
     "warehouse_state": "what steps remember",
     "web": "limits, errors, the server",

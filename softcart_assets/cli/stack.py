@@ -28,7 +28,7 @@ def up(
         typer.Option(
             "--with",
             help="What this home has from now on, too: production-mysql, the published tables in "
-            "MySQL.",
+            "MySQL, or s3-lake, the lake on a server of S3.",
         ),
     ] = None,
 ) -> None:

@@ -33,12 +33,15 @@ from softcart_assets.stack.metastore import Metastore
 from softcart_assets.stack.mongo import Mongo
 from softcart_assets.stack.mysql import MySQL
 from softcart_assets.stack.postgres import WAREHOUSES, Postgres
+from softcart_assets.stack.s3 import S3
 from softcart_assets.stack.server import Server, StackError, free_port
+from softcart_assets.stores import LAKE, LAKE_PREFIX, is_s3
 
 PRODUCTS: Mapping[str, type[Server]] = {"mysql": MySQL, "mongodb": Mongo, "dynamodb": DynamoDB}
 """The local server for each kind of source system. Sources of other kinds have none."""
 EXTRAS: Mapping[str, tuple[type[Server], str, str]] = {
-    "production-mysql": (MySQL, PRODUCTION_MYSQL, "production")
+    "production-mysql": (MySQL, PRODUCTION_MYSQL, "production"),
+    "s3-lake": (S3, LAKE_PREFIX, "softcart"),
 }
 """What is there only for who asks: its server, the prefix of its settings, and its database."""
 _FOLDERS = ("files",)
@@ -194,9 +197,9 @@ class Stack:
         for prefix, folder in self.folders().items():
             env[f"{prefix}_URI"] = folder.as_uri()
             local.append(prefix)
-        if self._is_local("SOFTCART_LAKE"):
-            env["SOFTCART_LAKE_URI"] = local_lake(self.home)
-            local.append("SOFTCART_LAKE")
+        if LAKE_PREFIX not in prefixes and self._is_local(LAKE_PREFIX):
+            env[LAKE] = local_lake(self.home)
+            local.append(LAKE_PREFIX)
         if self._is_local("SOFTCART_EXTRACTS"):
             env["SOFTCART_EXTRACTS_DIR"] = str(self.home / "extracts")
             local.append("SOFTCART_EXTRACTS")
@@ -233,9 +236,14 @@ class Stack:
             return product(self.home, **known, databases=self._databases(product), **more)
 
         # Also those that nothing uses now: one of them may still run from earlier settings.
-        postgres = server(Postgres)
-        hive = server(Metastore, postgres=postgres)
-        return server(MySQL), postgres, server(Mongo), server(DynamoDB), hive
+        postgres, s3 = server(Postgres), server(S3)
+
+        def lake() -> dict[str, str]:
+            ours = s3.environment(LAKE_PREFIX) if self.local_prefixes(s3) else {}
+            return {**os.environ, **ours}
+
+        hive = server(Metastore, postgres=postgres, lake=lake)
+        return server(MySQL), postgres, server(Mongo), server(DynamoDB), s3, hive
 
     def _databases(self, product: type[Server]) -> dict[str, str]:
         """The databases of this server: prefix of the settings → database."""
@@ -243,8 +251,8 @@ class Stack:
             return WAREHOUSES
         if product is Metastore:
             # It has no libraries for other file systems.
-            is_here = os.environ.get("SOFTCART_LAKE_URI", "file:").startswith("file:")
-            return {METASTORE: "metastore"} if is_here else {}
+            uri = os.environ.get(LAKE, "file:")
+            return {METASTORE: "metastore"} if uri.startswith("file:") or is_s3(uri) else {}
         extras = [EXTRAS[name] for name in sorted(self._asked)]
         return {
             source.env_prefix: source.name

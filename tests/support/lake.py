@@ -48,6 +48,7 @@ class Loads:
     def __init__(self, lake_uri: str, database: str) -> None:
         self.table = LakeTable(lake_uri, database, "orders", ("id",), "ordered_at")
         self.root = Path(self.table.hadoop_path("").removeprefix("file:"))
+        """The folder of a lake on this machine."""
         self.files: list[ChangeFile] = []
         self._loads = 0
 
@@ -68,7 +69,7 @@ class Loads:
         load_id = f"load{self._loads:03}"
         loaded_at = loaded_at or NOW + timedelta(minutes=self._loads)
         folder = f"changes/shop/orders/load_date={loaded_at:%Y-%m-%d}"
-        (self.root / folder).mkdir(parents=True, exist_ok=True)
+        self.table.store.create_dir(folder)
         width = len(types)
         own = dict(OWN if operation is None else LOG)
         values = (loaded_at, "p", load_id, self._loads, operation)[: len(own) - 1]
@@ -84,7 +85,8 @@ class Loads:
             ]
             path = f"{folder}/{load_id}-{part}.parquet"
             file = pa.table(arrays, names=list(types | own))
-            pq.write_table(file if is_numbered else file.drop("_version"), self.root / path)
+            file = file if is_numbered else file.drop("_version")
+            pq.write_table(file, path, filesystem=self.table.store)
             if committed:
                 self.files.append(ChangeFile(path, load_id, f"{loaded_at:%Y-%m-%d}"))
 
