@@ -28,7 +28,8 @@ def up(
         typer.Option(
             "--with",
             help="What this home has from now on, too: production-mysql, the published tables in "
-            "MySQL. hadoop, the lake in HDFS and Spark on YARN.",
+            "MySQL. s3-lake, the lake on a server of S3. hadoop, the lake in HDFS and Spark on "
+            "YARN.",
         ),
     ] = None,
 ) -> None:
