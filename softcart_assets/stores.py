@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from softcart_assets import jars
 from softcart_assets.connections import ServerUnreachable, SettingError, setting
 
 if TYPE_CHECKING:
@@ -51,27 +53,21 @@ class S3:
 
         Raises `SettingError`.
         """
-        values = {end: environment.get(f"{LAKE_PREFIX}_{end}", "") for end in _ENDS}
-        if not values["REGION"]:
+        region, endpoint, access_key, secret_key = (environment.get(name, "") for name in _NAMES)
+        if not region:
             raise SettingError(
                 f"{LAKE_PREFIX}_REGION is not set. A lake on S3 needs the region of its bucket, "
                 "such as eu-central-1."
             )
-        endpoint = values["ENDPOINT"]
         if endpoint and not re.fullmatch(r"https?://[^/?#@]+/?", endpoint):
             raise SettingError(
                 f"{LAKE_PREFIX}_ENDPOINT must be an address such as https://s3.example.com:9000."
             )
-        if bool(values["ACCESS_KEY_ID"]) != bool(values["SECRET_ACCESS_KEY"]):
+        if bool(access_key) != bool(secret_key):
             raise SettingError(
                 f"{LAKE_PREFIX}_ACCESS_KEY_ID and {LAKE_PREFIX}_SECRET_ACCESS_KEY need each other."
             )
-        return cls(
-            values["REGION"],
-            endpoint.rstrip("/"),
-            values["ACCESS_KEY_ID"],
-            values["SECRET_ACCESS_KEY"],
-        )
+        return cls(region, endpoint.rstrip("/"), access_key, secret_key)
 
     def arrow(self) -> fs.S3FileSystem:
         """Arrow's file system."""
@@ -79,7 +75,7 @@ class S3:
 
         address = urlsplit(self.endpoint or "https://")
         return S3FileSystem(
-            self.access_key or None,
+            access_key=self.access_key or None,
             secret_key=self.secret_key or None,
             region=self.region,
             scheme=address.scheme,
@@ -98,7 +94,6 @@ class S3:
         """The same for Hadoop, without the keys."""
         found = {
             "fs.s3a.endpoint.region": self.region,
-            "fs.s3a.connection.establish.timeout": f"{_CONNECT_SECONDS}s",
             "fs.s3a.attempts.maximum": str(_ATTEMPTS),
             "fs.s3a.retry.limit": str(_ATTEMPTS),
         }
@@ -118,7 +113,12 @@ class S3:
         return {"fs.s3a.access.key": self.access_key, "fs.s3a.secret.key": self.secret_key}
 
 
-_ENDS = ("REGION", "ENDPOINT", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY")
+_NAMES = (
+    "SOFTCART_LAKE_REGION",
+    "SOFTCART_LAKE_ENDPOINT",
+    "SOFTCART_LAKE_ACCESS_KEY_ID",
+    "SOFTCART_LAKE_SECRET_ACCESS_KEY",
+)
 
 
 @cache
@@ -183,6 +183,8 @@ def create_file(uri: str, store: fs.FileSystem, path: str, content: bytes) -> No
     if is_s3(uri):
         _put(uri, path, content)
         return
+    if store.get_file_info(path).is_file:
+        raise FileExistsError(f"{path} is there already")
     temporary = f"{path.rpartition('/')[0]}/{uuid.uuid4().hex}.tmp"
     with store.open_output_stream(temporary) as stream:
         stream.write(content)
@@ -196,18 +198,18 @@ def _put(uri: str, path: str, content: bytes) -> None:
     key = f"{root}/{path}" if root else path
     client = S3.of_lake().client()
     try:
-        client.put_object(Bucket=bucket, Key=key, Body=content, IfNoneMatch="*")
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in _TAKEN:
-            raise OSError(f"{path} cannot be written: {error}") from None
-        # It may be our own: the answer to an earlier attempt was lost, so it was sent again.
-        if client.get_object(Bucket=bucket, Key=key)["Body"].read() != content:
-            raise FileExistsError(f"{path} is there already") from None
-    except BotoCoreError as error:
+        try:
+            client.put_object(Bucket=bucket, Key=key, Body=content, IfNoneMatch="*")
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "PreconditionFailed":
+                raise
+            # It may be our own: the answer to an earlier attempt was lost, so it was sent again.
+            if client.get_object(Bucket=bucket, Key=key)["Body"].read() != content:
+                raise FileExistsError(f"{path} is there already") from None
+    except (BotoCoreError, ClientError) as error:
         raise OSError(f"{path} cannot be written: {error}") from None
 
 
-_TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict")
 _UNKNOWN_BUCKET = ("NoSuchBucket", "404")
 _REFUSED = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403")
 
@@ -227,13 +229,14 @@ def _place(uri: str) -> str:
 
 def _open_s3(uri: str) -> tuple[fs.FileSystem, str]:
     place, s3 = _place(uri), S3.of_lake()
-    _ask(s3, place.partition("/")[0])
+    bucket, _, root = place.partition("/")
+    _ask(s3, bucket, root)
     return s3.arrow(), place
 
 
 @cache
-def _ask(s3: S3, bucket: str) -> None:
-    """Ask once in this process whether a bucket can be used.
+def _ask(s3: S3, bucket: str, root: str) -> None:
+    """Ask once in this process whether a folder of a bucket can be used.
 
     To Arrow, a bucket that does not exist is an empty one.
     """
@@ -241,7 +244,7 @@ def _ask(s3: S3, bucket: str) -> None:
 
     keys = f"{LAKE_PREFIX}_ACCESS_KEY_ID and {LAKE_PREFIX}_SECRET_ACCESS_KEY"
     try:
-        s3.client().list_objects_v2(Bucket=bucket, MaxKeys=1)
+        s3.client().list_objects_v2(Bucket=bucket, Prefix=root, MaxKeys=1)
         return
     except ClientError as error:
         code, told = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
@@ -264,6 +267,22 @@ def hadoop_settings(uri: str, environment: Mapping[str, str] = os.environ) -> di
     if uri.startswith("hdfs:"):
         return {"ipc.client.connect.max.retries": "3"}
     return S3.of_lake(environment).hadoop() if is_s3(uri) else {}
+
+
+def hadoop_jars(uri: str) -> list[Path]:
+    """The libraries that Spark and the metastore need for a lake, beside those of Spark's wheel.
+
+    Raises `SettingError` if they are not here.
+    """
+    if not is_s3(uri):
+        return []
+    if not jars.folder("s3").is_dir():
+        raise SettingError(
+            f"Spark and the Hive metastore need Java libraries for the lake at {without_keys(uri)}."
+            f" Fetch them: {sys.executable} -m softcart_assets.jars s3. Or set {LAKE} to another "
+            "place."
+        )
+    return sorted(jars.folder("s3").glob("*.jar"))
 
 
 def hadoop_keys(uri: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -95,6 +95,7 @@ def replace_table(
 
     `audit` gets the folder with the rows before anybody reads it. If it raises, the old rows stay.
     """
+    last = table.state()
     written = write_folder(table, rows)
     audit(written)
-    return commit(table, rows.schema.jsonValue(), {"": written}, ()).rows
+    return commit(table, last, rows.schema.jsonValue(), {"": written}, ()).rows

@@ -110,6 +110,7 @@ def by_month(
         used = {kept["in"] for kept in months.values()}
         commit(
             table,
+            state,
             schema,
             {folder: each for folder, each in partitions.items() if folder in used},
             (),
@@ -122,7 +123,7 @@ def forget(function: ByMonth, lake_uri: str) -> None:
     """Have all months of a function of `BY_MONTH` computed again the next time."""
     table = _kept(function, lake_uri)
     if state := table.state():
-        commit(table, state.schema, {}, (), layout={"common": None, "months": {}})
+        commit(table, state, state.schema, {}, (), layout={"common": None, "months": {}})
 
 
 def _kept(function: ByMonth, lake_uri: str) -> LakeTable:

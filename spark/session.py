@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 
 from softcart_assets.connections import METASTORE, SettingError
 from softcart_assets.paths import local_lake, softcart_home
-from softcart_assets.stores import LAKE, hadoop_keys, hadoop_settings, hadoop_uri
+from softcart_assets.stores import LAKE, hadoop_jars, hadoop_keys, hadoop_settings, hadoop_uri
 from spark import class_data, private
 
 SETTINGS = {
@@ -92,7 +92,7 @@ def spark_conf(
     - `SOFTCART_LAKE_URI`: its folder `warehouse` has the tables. For the others of S3 see `stores`
     - `SOFTCART_HIVE_METASTORE_URI` (thrift://…)
 
-    Raises `SettingError` if the memory is no size.
+    Raises `SettingError` if the memory is no size, or if the lake lacks a setting or libraries.
     """
     master = master or environment.get(MASTER) or "local[*]"
     lake = default_lake_uri(environment)
@@ -111,6 +111,8 @@ def spark_conf(
         "spark.sql.catalogImplementation": "hive" if metastore else "in-memory",
     }
     conf |= {f"spark.hadoop.{name}": of for name, of in hadoop_settings(lake, environment).items()}
+    if libraries := hadoop_jars(lake):
+        conf["spark.jars"] = ",".join(map(str, libraries))
     if metastore:
         conf["spark.hadoop.hive.metastore.uris"] = metastore
     conf |= submitted

@@ -32,7 +32,9 @@ from softcart_assets.connections import (
 from softcart_assets.dbt import prepare_manifest
 from softcart_assets.lines.model import Source
 from softcart_assets.stack import Stack
+from softcart_assets.stack.s3 import S3
 from softcart_assets.stack.server import free_port
+from softcart_assets.stores import LAKE, LAKE_PREFIX
 
 MYSQL = Source("test_mysql", "mysql", "", ())
 MONGO = Source("test_mongo", "mongodb", "", ())
@@ -229,6 +231,26 @@ def dynamo(stack: Stack) -> DynamoConnection:
 def lake(tmp_path: Path) -> str:
     """The URI of an empty lake."""
     return (tmp_path / "lake").as_uri()
+
+
+@pytest.fixture(scope="session")
+def s3(home: Path) -> Iterator[S3]:
+    """The tests' own S3 server, running."""
+    server = S3(home / "of-tests", free_port(), secrets.token_hex(8), {LAKE_PREFIX: "softcart"})
+    server.up()
+    yield server
+    server.down()
+
+
+@pytest.fixture
+def s3_lake(s3: S3, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URI of an empty lake on S3. The environment has its settings."""
+    for name, value in s3.environment(LAKE_PREFIX).items():
+        monkeypatch.setenv(name, value)
+    # A blank in the path: Arrow, Hadoop and URIs each write it differently.
+    uri = f"{os.environ[LAKE]}/{secrets.token_hex(6)}%20lake"
+    monkeypatch.setenv(LAKE, uri)
+    return uri
 
 
 @pytest.fixture(scope="session")

@@ -28,8 +28,8 @@ def up(
         typer.Option(
             "--with",
             help="What this home has from now on, too: production-mysql, the published tables in "
-            "MySQL. hadoop, the lake in HDFS and Spark on YARN. kafka, or debezium, which is Kafka "
-            "with Connect.",
+            "MySQL. s3-lake, the lake on a server of S3. hadoop, the lake in HDFS and Spark on "
+            "YARN. kafka, or debezium, which is Kafka with Connect.",
         ),
     ] = None,
 ) -> None:

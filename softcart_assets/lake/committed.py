@@ -17,8 +17,9 @@ from softcart_assets.ingestion.connectors import connector
 from softcart_assets.lake.compaction import compact, discard, settle
 from softcart_assets.lake.names import rename_columns
 from softcart_assets.lake.refreshing import pending_files, refresh_table
-from softcart_assets.lake.table import ChangeFile, Exchange, LakeTable
+from softcart_assets.lake.table import ChangeFile, Exchange, LakeError, LakeTable
 from softcart_assets.lines.model import Source, Table
+from softcart_assets.stores import LAKE, reason_without_keys, without_keys
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,26 @@ def refresh(
     table: LakeTable,
     files: Sequence[ChangeFile],
 ) -> Refreshed:
-    """Merge the new ones of a table's committed change files, and compact old ones."""
+    """Merge the new ones of a table's committed change files, and compact old ones.
+
+    Raises `LakeError`.
+    """
+    try:
+        return _refresh(staging, source, table, files)
+    except OSError as error:
+        raise LakeError(
+            f"{table.full_name}: the lake at {without_keys(table.lake_uri)} cannot be used: "
+            f"{reason_without_keys(table.lake_uri, error)}. Readers still have the rows of the "
+            f"last refresh. Check {LAKE} and its server, then refresh again."
+        ) from None
+
+
+def _refresh(
+    staging: PostgresConnection,
+    source: Source,
+    table: LakeTable,
+    files: Sequence[ChangeFile],
+) -> Refreshed:
     settle(table, files)
     state = table.state()
     if state is not None and not pending_files(table, files):

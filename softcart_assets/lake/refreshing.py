@@ -60,10 +60,10 @@ def refresh_table(table: LakeTable, files: Sequence[ChangeFile]) -> RefreshResul
     do not suffice.
     """
     with _told(table):
-        state = table.state()
+        last = state = table.state()
         if state is not None and _must_rebuild(table, state, files):
             state = None
-        return _refresh(table, state, files, pending_files(table, files))
+        return _refresh(table, last, state, files, pending_files(table, files))
 
 
 def rebuild_table(table: LakeTable, files: Sequence[ChangeFile]) -> RefreshResult:
@@ -72,7 +72,7 @@ def rebuild_table(table: LakeTable, files: Sequence[ChangeFile]) -> RefreshResul
     Without any file, nothing was ever loaded. Then the columns are unknown, and no table is made.
     """
     with _told(table):
-        return _refresh(table, None, files, files)
+        return _refresh(table, table.state(), None, files, files)
 
 
 @contextmanager
@@ -92,6 +92,7 @@ def _told(table: LakeTable) -> Iterator[None]:
 
 def _refresh(
     table: LakeTable,
+    last: State | None,
     state: State | None,
     files: Sequence[ChangeFile],
     pending: Sequence[ChangeFile],
@@ -110,7 +111,7 @@ def _refresh(
             partitions[month] = partition
         else:
             partitions.pop(month, None)
-    new = commit(table, to_json(schema), partitions, [file.path for file in files])
+    new = commit(table, last, to_json(schema), partitions, [file.path for file in files])
     loads = tuple(dict.fromkeys(file.load_id for file in pending))
     return RefreshResult(new.rows, tuple(written), loads)
 
@@ -144,6 +145,7 @@ def _write(
 
 def commit(
     table: LakeTable,
+    last: State | None,
     schema: dict[str, Any],
     partitions: Mapping[str, Partition],
     files: Iterable[str],
@@ -151,6 +153,7 @@ def commit(
 ) -> State:
     """Make these partitions those of the table, and delete old folders.
 
+    `last`: the state that is replaced. Raises `LakeError` if somebody else has replaced it.
     `schema`: as `State` has it. `files`: the paths of the change files that they were made from.
     `layout`: by default that of the table.
 
@@ -158,7 +161,6 @@ def commit(
     nobody reads, and the next refresh deletes them. The folders of the last state stay, for queries
     that still read them.
     """
-    last = table.state()
     state = State(
         version=last.version + 1 if last else 1,
         layout=layout or table.layout,

@@ -125,15 +125,17 @@ class LakeTable:
 
     def state(self) -> State | None:
         """The last state, None if there is none. Reads one small file."""
-        found = self.store.get_file_info(
-            fs.FileSelector(f"{self.folder}/_state", allow_not_found=True)
-        )
-        versions = [info.path for info in found if info.extension == "json"]
+        versions = self._versions()
         if not versions:
             return None
-        # Names have ten digits, so the last by text is the last by number.
-        with self.store.open_input_stream(max(versions)) as stream:
-            content = json.loads(stream.read())
+        try:
+            with self.store.open_input_stream(versions[-1]) as stream:
+                content = json.loads(stream.read())
+        except FileNotFoundError:
+            # A refresh may have put another one in its place meanwhile.
+            if self._versions()[-1:] == versions[-1:]:
+                raise
+            return self.state()
         partitions = {
             month: Partition(**partition) for month, partition in content["partitions"].items()
         }
@@ -143,11 +145,29 @@ class LakeTable:
         return State(**content | paths | {"partitions": partitions})
 
     def write_state(self, state: State) -> None:
-        """Write a state. It is there as a whole or not at all."""
+        """Write a state. It is there as a whole or not at all.
+
+        Raises `LakeError` if somebody else has written this version meanwhile, or a later one.
+        """
         folder = f"{self.folder}/_state"
         self.store.create_dir(folder)
         final = f"{folder}/{state.version:010d}.json"
-        create_file(self.lake_uri, self.store, final, json.dumps(asdict(state)).encode())
+        try:
+            create_file(self.lake_uri, self.store, final, json.dumps(asdict(state)).encode())
+            if self._versions()[-1] != final:
+                self.store.delete_file(final)
+                raise FileExistsError
+        except FileExistsError:
+            raise LakeError(
+                f"{self.full_name}: another process has refreshed the table meanwhile. Its rows "
+                "count, and nothing of this refresh does. Refresh again."
+            ) from None
         for info in self.store.get_file_info(fs.FileSelector(folder)):
-            if info.path != final:
+            if (info.type == fs.FileType.File and info.path < final) or info.extension == "tmp":
                 self.store.delete_file(info.path)
+
+    def _versions(self) -> list[str]:
+        """The paths of the states, the last one last. Usually there is one."""
+        selector = fs.FileSelector(f"{self.folder}/_state", allow_not_found=True)
+        # Names have ten digits, so their order by text is that by number.
+        return sorted(i.path for i in self.store.get_file_info(selector) if i.extension == "json")

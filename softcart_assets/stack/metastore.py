@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from softcart_assets.paths import REPOSITORY
 from softcart_assets.stack.postgres import Postgres
 from softcart_assets.stack.server import USER, Server, find_program
 from softcart_assets.stack.xml import site_xml
+from softcart_assets.stores import LAKE, hadoop_jars, hadoop_keys, hadoop_settings
 
 _DRIVER = Path("/usr/share/java/postgresql.jar")
 _DATABASE = "metastore"
@@ -36,10 +37,13 @@ class Metastore(Server):
         databases: Mapping[str, str],
         *,
         postgres: Postgres,
+        lake: Callable[[], Mapping[str, str]],
     ) -> None:
+        """`lake`: tells the settings of the lake at the start of the server."""
         super().__init__(home, port, password, databases)
         self._postgres = postgres
         self._warehouse = home / "lake" / "warehouse"
+        self._lake = lake
 
     def up(self) -> None:
         """See `Server`."""
@@ -118,6 +122,10 @@ class Metastore(Server):
             "hive.stats.autogather": "false",
             "hive.async.log.enabled": "false",
         }
+        # It makes the folders of databases and tables itself.
+        environment = self._lake()
+        lake = environment.get(LAKE, "")
+        settings |= hadoop_settings(lake, environment) | hadoop_keys(lake, environment)
         file = self.home / "conf" / "hive-site.xml"
         file.parent.mkdir(exist_ok=True)
         # Before the password is in it.
@@ -127,6 +135,7 @@ class Metastore(Server):
         assert spark
         assert spark.origin
         jars = Path(spark.origin).parent / "jars" / "*"
+        more = hadoop_jars(lake)
         log_settings = REPOSITORY / "spark" / "log4j2.properties"
         return [
             str(self.product[1]),
@@ -136,7 +145,7 @@ class Metastore(Server):
             *("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
             "-Djava.net.preferIPv4Stack=true",
             # By its name only, because a colon in our path would end it.
-            *("-classpath", f"{file.parent.name}:{_DRIVER}:{jars}"),
+            *("-classpath", ":".join(map(str, (file.parent.name, _DRIVER, jars, *more)))),
             "org.codehaus.janino.SimpleCompiler",
             str(Path(__file__).with_name("Metastore.java")),
             "Metastore",

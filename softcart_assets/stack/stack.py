@@ -41,8 +41,9 @@ from softcart_assets.stack.metastore import Metastore
 from softcart_assets.stack.mongo import Mongo
 from softcart_assets.stack.mysql import MySQL
 from softcart_assets.stack.postgres import WAREHOUSES, Postgres
+from softcart_assets.stack.s3 import S3
 from softcart_assets.stack.server import Server, StackError, free_port
-from softcart_assets.stores import LAKE, LAKE_PREFIX
+from softcart_assets.stores import LAKE, LAKE_PREFIX, is_s3
 
 PRODUCTS: Mapping[str, type[Server]] = {"mysql": MySQL, "mongodb": Mongo, "dynamodb": DynamoDB}
 """The local server for each kind of source system. Sources of other kinds have none."""
@@ -51,6 +52,7 @@ _LAKE, _SPARK = (LAKE_PREFIX, "lake"), ("SOFTCART_SPARK", "yarn")
 _KAFKA = KAFKA, "kafka"
 EXTRAS: Mapping[str, Mapping[type[Server], tuple[str, str]]] = {
     "production-mysql": {MySQL: (PRODUCTION_MYSQL, "production")},
+    "s3-lake": {S3: (LAKE_PREFIX, "softcart")},
     # The lake is in HDFS, and Spark runs on YARN.
     HADOOP: {NameNode: _LAKE, DataNode: _LAKE, ResourceManager: _SPARK, NodeManager: _SPARK},
     "kafka": {Kafka: _KAFKA},
@@ -149,6 +151,11 @@ class Stack:
 
     def _ask_for(self, extras: set[str]) -> None:
         """Note what this home has from now on, too. Raises `StackError`."""
+        if len({HADOOP, "s3-lake"} & (extras | self._state().keys())) > 1:
+            raise StackError(
+                "A home has one lake, in HDFS (hadoop) or on S3 (s3-lake). Set SOFTCART_HOME to "
+                "another folder for the other one."
+            )
         lake = self.home / "lake"
         if HADOOP in extras - self._state().keys() and lake.exists():
             raise StackError(
@@ -227,9 +234,9 @@ class Stack:
             local.append(prefix)
         if HADOOP in self._asked:
             env |= client_environment(self.home)
-        elif self._is_local("SOFTCART_LAKE"):
-            env["SOFTCART_LAKE_URI"] = local_lake(self.home)
-            local.append("SOFTCART_LAKE")
+        if LAKE_PREFIX not in prefixes and self._is_local(LAKE_PREFIX):
+            env[LAKE] = local_lake(self.home)
+            local.append(LAKE_PREFIX)
         if self._is_local("SOFTCART_EXTRACTS"):
             env["SOFTCART_EXTRACTS_DIR"] = str(self.home / "extracts")
             local.append("SOFTCART_EXTRACTS")
@@ -266,11 +273,10 @@ class Stack:
             return product(self.home, **known, databases=self._databases(product), **more)
 
         # Also those that nothing uses now: one of them may still run from earlier settings.
-        postgres = server(Postgres)
-        hive = server(Metastore, postgres=postgres)
-        kafka = server(Kafka)
+        postgres, s3, kafka = server(Postgres), server(S3), server(Kafka)
         needed: tuple[Server, ...] = (server(MySQL), postgres, server(Mongo), server(DynamoDB))
-        needed += (kafka,)
+        needed += (s3, kafka)
+        stores: list[Server] = [s3]
         # Servers run on when somebody removes their home.
         if HADOOP in self._asked or not self.home.exists():
             namenode = server(NameNode)
@@ -278,6 +284,16 @@ class Stack:
             resources = server(ResourceManager, namenode=namenode)
             needed += (namenode, datanode, resources)
             needed += (server(NodeManager, datanode=datanode, resources=resources),)
+            stores.append(namenode)
+
+        def lake() -> dict[str, str]:
+            found = dict(os.environ)
+            for store in stores:
+                if self.local_prefixes(store):
+                    found |= store.environment(LAKE_PREFIX)
+            return found
+
+        hive = server(Metastore, postgres=postgres, lake=lake)
         return *needed, server(Connect, kafka=kafka), hive
 
     def _databases(self, product: type[Server]) -> dict[str, str]:
@@ -285,9 +301,10 @@ class Stack:
         if product is Postgres:
             return WAREHOUSES
         if product is Metastore:
-            # It has no libraries for S3.
-            is_here = os.environ.get(LAKE, "file:").startswith(("file:", "hdfs:"))
-            return {METASTORE: "metastore"} if is_here else {}
+            # It has no libraries for other file systems.
+            uri = os.environ.get(LAKE, "file:")
+            is_known = uri.startswith(("file:", "hdfs:")) or is_s3(uri)
+            return {METASTORE: "metastore"} if is_known else {}
         extras = [EXTRAS[name][product] for name in self._asked if product in EXTRAS[name]]
         return {
             source.env_prefix: source.name

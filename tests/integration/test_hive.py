@@ -180,7 +180,9 @@ def test_what_aggregates_keep_by_month_is_no_table_in_hive(metastore: str, loads
     loads.add((1, JANUARY, "1.00"))
     refresh_table(loads.table, loads.files)
     kept = replace(loads.table, database=f"{loads.table.database}_by_month", partition_column=None)
-    commit(kept, {"type": "struct", "fields": []}, {}, (), layout={"common": {}, "months": {}})
+    commit(
+        kept, None, {"type": "struct", "fields": []}, {}, (), layout={"common": {}, "months": {}}
+    )
     publish_all(metastore, loads.table.lake_uri)
     with connected(metastore) as client:
         assert folders_in_hive(client, loads.table) == folders(loads.table.state())
@@ -232,7 +234,7 @@ def test_the_metastore_outlives_its_database(metastore: str, stack: Stack, loads
     loads.add((1, JANUARY, "1.00"))
     refresh_table(loads.table, loads.files)
     publish(loads.table, print)
-    _, postgres, _, _, server = stack.servers()
+    _, postgres, *_, server = stack.servers()
     for victim in (postgres, server):
         process = victim.process()
         assert process

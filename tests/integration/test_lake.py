@@ -43,11 +43,18 @@ from softcart_assets.lake import (
 
 
 @pytest.fixture
-def loads(tmp_path: Path) -> Loads:
+def loads(request: pytest.FixtureRequest, tmp_path: Path) -> Loads:
+    """A lake on this machine, or on S3."""
+    if getattr(request, "param", "here") == "s3":
+        return Loads(request.getfixturevalue("s3_lake"), "lake_shop")
     # A blank in the path: Arrow and URIs each write it differently.
     return Loads((tmp_path / "the lake").as_uri(), "lake_shop")
 
 
+IN_EACH_STORE = pytest.mark.parametrize("loads", ["here", "s3"], indirect=True)
+
+
+@IN_EACH_STORE
 def test_inserts_updates_deletes_and_moves_between_months(loads: Loads) -> None:
     loads.add((1, JANUARY, "1.10"), (2, JANUARY, "2.00"), (3, FEBRUARY, "3.00"), (4, None, "4.00"))
     first = refresh_table(loads.table, loads.files)
@@ -88,6 +95,7 @@ def test_nothing_new_costs_nothing(loads: Loads) -> None:
     assert again == lake.RefreshResult(1)
 
 
+@IN_EACH_STORE
 def test_files_of_uncommitted_loads_are_never_read(loads: Loads) -> None:
     loads.add((1, JANUARY, "1.00"))
     loads.add((1, JANUARY, "6.66"), (6, JANUARY, "6.66"), committed=False)
@@ -100,6 +108,7 @@ def test_files_of_uncommitted_loads_are_never_read(loads: Loads) -> None:
     assert state.files == tuple(file.path for file in loads.files)
 
 
+@IN_EACH_STORE
 def test_random_history_incrementally_equals_its_replay_and_a_model(loads: Loads) -> None:
     rng = random.Random(7)
     model: dict[int, tuple] = {}
@@ -191,63 +200,81 @@ def test_any_history_merged_in_any_steps_equals_its_replay_and_a_model(
     assert sorted(current(loads.table, *ORDER, "_month"), key=str) == merged
 
 
+# Only children use the lake: libraries of S3 and DuckDB start threads, which a fork leaves behind.
 KILLED = """
-import shutil, sys
+import os, pickle, sys
 from pathlib import Path
-from support.lake import Loads, FEBRUARY, JANUARY, current, forked, on_deadly, rows_of
-from softcart_assets.lake import LakeTable, compact, discard, refresh_table
+from pyarrow import fs
+from support.lake import Loads, FEBRUARY, JANUARY, current, forked, on_deadly
+from softcart_assets.lake import refresh_table
 
-root = Path(sys.argv[1])
+uri, notes = sys.argv[1], Path(sys.argv[2])
 
-def filled(folder):
-    loads = Loads(folder.as_uri(), "lake_shop")
+def show(loads):
+    print([str(row) for row in current(loads.table)], flush=True)
+
+def fill(folder, count, is_shown=False):
+    loads = Loads(f"{uri}/{folder}", "lake_shop")
     loads.add((1, JANUARY, "1.00"), (2, JANUARY, "2.00"), (9, None, "9.00"))
     loads.add((7, JANUARY, "7.00"))
     loads.add((1, FEBRUARY, "1.50"), (2, JANUARY, "2.00", True), (3, JANUARY, "3.00"))
+    for number in range(1, count + 1):
+        refresh_table(loads.table, loads.files[:number])
+        if is_shown:
+            show(loads)
+    (notes / str(folder)).write_bytes(pickle.dumps(loads.files))
+
+def opened(folder):
+    loads = Loads(f"{uri}/{folder}", "lake_shop")
+    loads.files = pickle.loads((notes / str(folder)).read_bytes())
     return loads
 
-def refresh(loads, count, dies_at=None, changes=None):
+def refresh(folder, dies_at=None):
+    loads = opened(folder)
     table, handler = on_deadly(loads.table, dies_at)
-    refresh_table(table, loads.files[:count])
-    if changes:
-        changes.write_text(str(handler.changes))
+    refresh_table(table, loads.files[:3])
+    (notes / "changes").write_text(str(handler.changes))
 
-first = filled(root / "first")
-for count in (1, 2, 3):
-    forked(refresh, first, count, None, root / "changes")
-    print([str(row) for row in current(first.table)])
-steps = int((root / "changes").read_text())
-for step in range(1, steps + 1):
-    loads = filled(root / str(step))
-    forked(refresh, loads, 1)
-    forked(refresh, loads, 2)
-    assert forked(refresh, loads, 3, step) == 9, step
-    print(step, [str(row) for row in current(loads.table)])
-    forked(refresh, loads, 3)
-    print(step, [str(row) for row in current(loads.table)])
+def look(folder):
+    loads = opened(folder)
+    show(loads)
+    refresh_table(loads.table, loads.files[:3])
+    show(loads)
     # One more refresh, and nothing is left of the killed one.
+    loads._loads = 3
     loads.add((3, JANUARY, "3.00"))
-    forked(refresh, loads, 4)
-    folders = list((loads.root / loads.table.folder).rglob("0.parquet"))
-    states = list((loads.root / loads.table.folder / "_state").iterdir())
-    print(step, len(folders), len(states))
+    refresh_table(loads.table, loads.files)
+    there = loads.table.store.get_file_info(fs.FileSelector(loads.table.folder, recursive=True))
+    names = [info.path.rpartition("/")[2] for info in there if info.is_file]
+    print(names.count("0.parquet"), len(names), flush=True)
+
+assert forked(fill, "first", 3, True) == 0
+assert forked(fill, "count", 2) == 0
+assert forked(refresh, "count") == 0
+for step in range(1, int((notes / "changes").read_text()), int(sys.argv[3])):
+    assert forked(fill, step, 2) == 0
+    assert forked(refresh, step, step) == 9, step
+    assert forked(look, step) == 0
 """
 
 
-def test_kill_9_at_each_change_of_the_file_system(tmp_path: Path) -> None:
+@IN_EACH_STORE
+def test_kill_9_at_each_change_of_the_file_system(loads: Loads, tmp_path: Path) -> None:
     """Readers find the old table or the new one. The next refresh makes the new one."""
-    done = _run(KILLED, tmp_path, str(tmp_path))
+    # A change counts before and after it, and the end of one is the beginning of the next. On S3,
+    # every second one has to do.
+    width = "2" if loads.table.lake_uri.startswith("file:") else "4"
+    done = _run(KILLED, tmp_path, loads.table.lake_uri, str(tmp_path), width)
     assert done.returncode == 0, done.stderr
     _, old, new, *killed = done.stdout.splitlines()
-    found = [line.partition(" ")[2] for line in killed]
-    after_kill, repaired, left = found[::3], found[1::3], found[2::3]
+    after_kill, repaired, left = killed[::3], killed[1::3], killed[2::3]
     switch = after_kill.index(new)
-    assert len(after_kill) > 12
+    assert len(after_kill) > 3
     assert switch > 0
     assert after_kill == [old] * switch + [new] * (len(after_kill) - switch)
     assert set(repaired) == {new}
-    # January anew and as it was before, February and the unknown month.
-    assert set(left) == {"4 1"}
+    # January anew and as it was before, February and the unknown month. And the state.
+    assert set(left) == {"4 5"}
 
 
 # Kills a process at each change of a compaction. The list of files is a file of its own here.

@@ -48,6 +48,7 @@ class Loads:
     def __init__(self, lake_uri: str, database: str) -> None:
         self.table = LakeTable(lake_uri, database, "orders", ("id",), "ordered_at")
         self.root = Path(self.table.hadoop_path("").removeprefix("file:"))
+        """The folder of a lake on this machine."""
         self.files: list[ChangeFile] = []
         self._loads = 0
 

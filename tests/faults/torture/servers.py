@@ -170,7 +170,12 @@ class Servers:
         self.target = Postgres(home, free_port(), "target", WAREHOUSES)
         self.documents = Mongo(home, free_port(), "documents", {DOCUMENTS: "torture"})
         self.metastore = Metastore(
-            home, free_port(), "metastore", {METASTORE: "metastore"}, postgres=self.target
+            home,
+            free_port(),
+            "metastore",
+            {METASTORE: "metastore"},
+            postgres=self.target,
+            lake=dict,
         )
         self.to_source = Proxy(lambda: self.source.port)
         self.to_target = Proxy(lambda: self.target.port)

@@ -1,12 +1,12 @@
-"""The program of the local DynamoDB server: ministack, with what it lacks for us.
+"""The program of the local servers of DynamoDB and S3: ministack, with what it lacks for us.
 
 It is run by its path, and imports nothing of ours. ministack listens on every address, offers more
 than a hundred other services (some of which run programs), keeps the records of streams only until
-it ends, and expires items without a record. Here it listens on loopback, has DynamoDB alone,
+it ends, and expires items without a record. Here it listens on loopback, has one service alone,
 keeps its state in our folder, and records expiries as Amazon does.
 
-It writes its state when it is asked to end, and every few minutes while it is written to. What a
-kill takes is lost.
+DynamoDB writes its state when it is asked to end, and every few minutes while it is written to.
+What a kill takes is lost. S3 writes each object at once, so a kill takes nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+_SERVICES = {"dynamodb": "dynamodb,dynamodbstreams", "s3": "s3"}
 SAVE_SECONDS = 120
 """The longest time for which writes are in memory only."""
 _REAPER = "dynamodb-ttl-reaper"
@@ -35,6 +36,9 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--region", required=True)
+    parser.add_argument("--service", choices=_SERVICES, default="dynamodb")
+    # S3 refuses all others. DynamoDB asks for none.
+    parser.add_argument("--key", default="")
     asked = parser.parse_args()
     asked.data.mkdir(parents=True, exist_ok=True)
     # ministack reads them when it is imported.
@@ -43,7 +47,11 @@ def main() -> None:
         "GATEWAY_PORT": str(asked.port),
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
-        "SERVICES": "dynamodb,dynamodbstreams",
+        "SERVICES": _SERVICES[asked.service],
+        "S3_PERSIST": "1",
+        "S3_DATA_DIR": str(asked.data / "s3"),
+        "AUTH": str(bool(asked.key)),
+        "AWS_ACCESS_KEY_ID": asked.key,
         "PERSIST_STATE": "1",
         "STATE_DIR": str(asked.data),
         "MINISTACK_REGION": asked.region,
@@ -55,6 +63,13 @@ def main() -> None:
     }
     sys.argv = sys.argv[:1]
     from ministack import app
+
+    if asked.service == "dynamodb":
+        _prepare_dynamodb()
+    app.main()
+
+
+def _prepare_dynamodb() -> None:
     from ministack.core import persistence
     from ministack.services import dynamodb
 
@@ -63,7 +78,6 @@ def main() -> None:
     threading.Thread(
         target=_save_now_and_then, args=(dynamodb, persistence), name="save", daemon=True
     ).start()
-    app.main()
 
 
 def complete_state(dynamodb: Any) -> None:

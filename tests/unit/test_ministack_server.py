@@ -14,9 +14,9 @@ SCRIPT = """
 import json, threading
 from ministack.core import persistence
 from ministack.services import dynamodb
-from softcart_assets.stack import dynamodb_server
-dynamodb_server.complete_state(dynamodb)
-dynamodb_server.record_expiries(dynamodb)
+from softcart_assets.stack import ministack_server
+ministack_server.complete_state(dynamodb)
+ministack_server.record_expiries(dynamodb)
 def item(name): return {name: {"-": {"id": {"S": name}}}}
 table = {
     "TableArn": "arn:aws:dynamodb:eu-central-1:000000000000:table/x.sessions",
