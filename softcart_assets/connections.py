@@ -609,6 +609,72 @@ class DynamoConnection:
             ) from None
 
 
+@dataclass(frozen=True)
+class KafkaConnection:
+    """The topics of a Kafka whose names begin with `topic_prefix`. Error texts name its settings by
+    `prefix`.
+
+    `servers`: some of the brokers, as `host:port`, separated by commas. `user` empty: no login.
+    """
+
+    prefix: str
+    servers: str
+    topic_prefix: str
+    user: str = ""
+    password: str = field(default="", repr=False)
+    mechanism: str = "SCRAM-SHA-512"
+    tls: Tls | None = None
+
+    @classmethod
+    def from_env(cls, prefix: str) -> KafkaConnection:
+        """Read `<prefix>_BOOTSTRAP_SERVERS` and the other settings. Raises `SettingError`."""
+        return cls(
+            prefix,
+            setting(f"{prefix}_BOOTSTRAP_SERVERS"),
+            setting(f"{prefix}_TOPIC_PREFIX"),
+            setting(f"{prefix}_USER", ""),
+            setting(f"{prefix}_PASSWORD", ""),
+            setting(f"{prefix}_SASL_MECHANISM", "SCRAM-SHA-512"),
+            Tls.from_env(prefix),
+        )
+
+    @property
+    def exposure(self) -> str | None:
+        """What is unsafe about the way to the server, and what to do. None: it is safe."""
+        hosts = {each.strip().rpartition(":")[0] for each in self.servers.split(",")}
+        if self.tls or not (far := sorted(hosts - {*LOOPBACK, "[::1]"})):
+            return None
+        return (
+            f"others on the way to {', '.join(far)} may read rows or pass for it. Set "
+            f"{self.prefix}_TLS_CA."
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of a client, in the names of its library."""
+        found: dict[str, Any] = {
+            "bootstrap.servers": self.servers,
+            # It would write to our standard error.
+            "log_level": 0,
+            "error_cb": lambda error: None,
+            "socket.timeout.ms": _SILENT_SECONDS * 1000,
+            "socket.connection.setup.timeout.ms": _CONNECT_SECONDS * 1000,
+        }
+        if self.tls:
+            found["ssl.ca.location"] = self.tls.ca
+            if self.tls.cert:
+                found["ssl.certificate.location"] = self.tls.cert
+                found["ssl.key.location"] = self.tls.key
+            if not self.tls.verify_host:
+                found["ssl.endpoint.identification.algorithm"] = "none"
+        if self.user:
+            found["sasl.mechanism"] = self.mechanism
+            found["sasl.username"] = self.user
+            found["sasl.password"] = self.password
+        transport = "SSL" if self.tls else "PLAINTEXT"
+        found["security.protocol"] = f"SASL_{transport}" if self.user else transport
+        return found
+
+
 def staging() -> PostgresConnection:
     """The staging warehouse."""
     return PostgresConnection.from_env("SOFTCART_STAGING")

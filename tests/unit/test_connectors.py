@@ -18,13 +18,23 @@ from softcart_assets.ingestion.connectors.mysql.reader import MySQLReader
 from softcart_assets.ingestion.connectors.protocol import Connector
 from softcart_assets.lines.model import NONE, PII, Column, Line, Privacy, Source, Table
 
-CLIENTS = {"boto3", "botocore", "pymysql", "pymongo", "bson", "pandas", "pyarrow", "psycopg"}
+CLIENTS = {
+    "boto3",
+    "botocore",
+    "pymysql",
+    "pymongo",
+    "bson",
+    "pandas",
+    "pyarrow",
+    "psycopg",
+    "confluent_kafka",
+}
 DOCS = Table("docs", "", ("_id",), "incremental", (Column("_id", NONE), Column("who", PII)), "at")
 
 
 def test_an_unknown_kind_is_told_with_the_known_ones() -> None:
     with pytest.raises(
-        KeyError, match="no connector 'oracle'; there are mysql, mongodb, dynamodb, files"
+        KeyError, match="no connector 'oracle'; there are mysql, mongodb, dynamodb, files, kafka"
     ):
         connector("oracle")
 

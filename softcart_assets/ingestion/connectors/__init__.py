@@ -34,7 +34,7 @@ __all__ = [
     "problems",
 ]
 
-KINDS = ("mysql", "mongodb", "dynamodb", "files")
+KINDS = ("mysql", "mongodb", "dynamodb", "files", "kafka")
 """The kinds of source systems. Each is a package next to this module with `connector.CONNECTOR`."""
 
 

@@ -69,6 +69,27 @@ class VersionedLoad(TableLoad):
         ).fetchall()
         self._close([entry for (entry,) in rows], "deleted")
 
+    def forget_rejected_of_touched(self, columns: Sequence[Column]) -> None:
+        """Treat the touched rows as not rejected by this load, because they come anew."""
+        same = " AND ".join(
+            f"t.{quote(name)}::text = key[{number}]" for number, name in enumerate(self.raw.key, 1)
+        )
+        exists = f"EXISTS (SELECT FROM pg_temp.touched t WHERE {same.replace('%', '%%')})"
+        self.forget_rejected(columns, exists)
+
+    def forget_rejected(self, columns: Sequence[Column], condition: str) -> None:
+        """Treat some rows as not rejected by this load, because they come anew.
+
+        `condition`: SQL on their quarantine entries.
+        """
+        done = self.raw.connection.execute(
+            "UPDATE ingestion.quarantine SET load_id = '' WHERE source = %s AND table_name = %s "
+            f"AND load_id = %s AND closed_at IS NULL AND {condition}".encode(),
+            (self.source.name, self.table.name, self.load_id),
+        )
+        if done.rowcount:
+            self._hold(columns)
+
     def merge(self, columns: Sequence[Column], found: Counts) -> None:
         """Merge as for every table, with operation and time where versions tell them."""
         if self._taking is None or not found:

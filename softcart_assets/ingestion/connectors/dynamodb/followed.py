@@ -176,7 +176,7 @@ class FollowedLoad(VersionedLoad):
     ) -> Sequence[Column]:
         """Merge one version of each of some items."""
         self._touch(columns, versions)
-        self._forget_rejected(columns)
+        self.forget_rejected_of_touched(columns)
         looked_up = [version.key for version in versions.values() if version.is_looked_up]
         items = [version.item for version in versions.values() if version.item is not None]
         found, batches = self.reader.rows_in(
@@ -263,21 +263,6 @@ class FollowedLoad(VersionedLoad):
                         copy.write_row((*key, version.committed_at, version.removed_by))
         self.execute(f"CREATE INDEX ON pg_temp.touched ({self.keys()})")
         self.execute("ANALYZE pg_temp.touched")
-
-    def _forget_rejected(self, columns: Sequence[Column]) -> None:
-        """Treat the touched items as not rejected by this load, because they come anew."""
-        same = " AND ".join(
-            f"t.{quote(name)}::text = key[{number}]"
-            for number, name in enumerate(self.table.key, 1)
-        )
-        done = self.raw.connection.execute(
-            "UPDATE ingestion.quarantine SET load_id = '' WHERE source = %s AND table_name = %s "
-            "AND load_id = %s AND closed_at IS NULL AND EXISTS (SELECT FROM pg_temp.touched t "
-            f"WHERE {same.replace('%', '%%')})".encode(),
-            (self.source.name, self.table.name, self.load_id),
-        )
-        if done.rowcount:
-            self._hold(columns)
 
     def value_when_gone(self, column: Column) -> str:
         """Return SQL for the value that a deleted item has in a column."""

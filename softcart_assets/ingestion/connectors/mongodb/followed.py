@@ -110,7 +110,7 @@ class FollowedLoad(VersionedLoad, CollectionLoad):
     def _all(self, columns: Sequence[Column]) -> Sequence[Column]:
         """Read all documents and compare them with raw."""
         self._all_read_after = self._events
-        self._forget_rejected(columns, "true")
+        self.forget_rejected(columns, "true")
         return self._full(columns)
 
     def _caught_up(self, columns: Sequence[Column]) -> Sequence[Column]:
@@ -221,7 +221,7 @@ class FollowedLoad(VersionedLoad, CollectionLoad):
     ) -> Sequence[Column]:
         """Merge one version of each of some documents."""
         self._touch(versions)
-        self._forget_rejected(
+        self.forget_rejected(
             columns,
             "EXISTS (SELECT FROM pg_temp.touched t WHERE t._id = key[1] AND t._id_type = key[2])",
         )
@@ -273,17 +273,6 @@ class FollowedLoad(VersionedLoad, CollectionLoad):
                         copy.write_row((text, type_, version.committed_at))
         self.execute("CREATE INDEX ON pg_temp.touched (_id)")
         self.execute("ANALYZE pg_temp.touched")
-
-    def _forget_rejected(self, columns: Sequence[Column], condition: str) -> None:
-        """Treat some documents as not rejected by this load, because they come anew."""
-        done = self.raw.connection.execute(
-            "UPDATE ingestion.quarantine SET load_id = '' WHERE source = %s AND table_name = %s "
-            "AND load_id = %s"
-            f" AND closed_at IS NULL AND {condition}",
-            (self.source.name, self.table.name, self.load_id),
-        )
-        if done.rowcount:
-            self._hold(columns)
 
 
 def _portions(events: Iterable[Event | Void]) -> Iterator[list[Event | Void]]:

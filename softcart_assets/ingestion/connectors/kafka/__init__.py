@@ -1,0 +1,1 @@
+"""The Kafka connector: topics in Debezium's format, followed by their offsets."""
