@@ -23,6 +23,7 @@ from softcart_assets.connections import METASTORE, PRODUCTION_MYSQL
 from softcart_assets.ingestion.connectors import TLS_SETTINGS, connector
 from softcart_assets.lines.model import Source
 from softcart_assets.stack.derived import compose, dotenv, passwords_script
+from softcart_assets.stack.kafka import CONNECT, KAFKA
 from softcart_assets.stack.postgres import WAREHOUSES
 
 REPOSITORY = Path(__file__).parents[2]
@@ -138,14 +139,9 @@ def _setting_problems(files: Files) -> Iterator[str]:
     }
     read = {f"{prefix}_{suffix}" for prefix, all_of in suffixes.items() for suffix in all_of}
     mentioned = set(VARIABLE.findall(files.code))
-    read |= (
-        mentioned
-        - suffixes.keys()
-        - {
-            *("SOFTCART_LAKE", "SOFTCART_EXTRACTS", "SOFTCART_SPARK"),
-            METASTORE,
-        }
-    )
+    # Nothing reads the settings of the last two: they tell people where the local servers are.
+    prefixes = {"SOFTCART_LAKE", "SOFTCART_EXTRACTS", "SOFTCART_SPARK", METASTORE, KAFKA, CONNECT}
+    read |= mentioned - suffixes.keys() - prefixes
     # The beginning of names that an application's settings share is no setting.
     declared = {each.name for line in LINES for each in line.settings}
     beginnings = {name for name in read for each in declared if each.startswith(f"{name}_")}
