@@ -12,7 +12,7 @@ import socket
 import ssl
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import parse_qsl, urlsplit
@@ -370,6 +370,49 @@ class PostgresConnection(_SqlConnection):
 
 
 @dataclass(frozen=True)
+class Db2Connection(_SqlConnection):
+    """A schema of a Db2 database. Error texts name its settings by `prefix`."""
+
+    product = "Db2"
+    default_port = "50000"
+
+    schema: str = "PRODUCTION"
+
+    @classmethod
+    def from_env(cls, prefix: str) -> Self:
+        """Read `<prefix>_SCHEMA`, too. Raises `SettingError`."""
+        found = replace(super().from_env(prefix), schema=setting(f"{prefix}_SCHEMA", "PRODUCTION"))
+        for name in ("host", "user", "password", "database", "schema"):
+            # The driver's text of settings has no way to write it.
+            if ";" in getattr(found, name):
+                raise SettingError(f"{prefix}_{name.upper()} must not contain a semicolon.")
+        return found
+
+    def parameters(self) -> str:
+        """What IBM's driver needs to connect."""
+        tls = self.tls
+        parts = {
+            "DATABASE": self.database,
+            "HOSTNAME": self.host,
+            "PORT": str(self.port),
+            "PROTOCOL": "TCPIP",
+            "UID": self.user,
+            "PWD": self.password,
+            "CURRENTSCHEMA": self.schema.upper(),
+            "CONNECTTIMEOUT": str(_CONNECT_SECONDS),
+        }
+        if tls:
+            check = "Basic" if tls.verify_host else "OFF"
+            parts |= {"SECURITY": "SSL", "SSLSERVERCERTIFICATE": tls.ca}
+            parts |= {"SSLCLIENTHOSTNAMEVALIDATION": check}
+        return "".join(f"{name}={value};" for name, value in parts.items())
+
+    def unreachable(self, error: Exception) -> ServerUnreachable:
+        """The error for a connection that the driver could not open."""
+        return self._unreachable(" ".join(str(error).split()))
+
+
+@dataclass(frozen=True)
 class MongoConnection:
     """A database of MongoDB. Error texts name its settings by `prefix`."""
 
@@ -626,6 +669,8 @@ PRODUCTION_MYSQL_LINES = "SOFTCART_PRODUCTION_MYSQL_LINES"
 """The setting with the lines of business whose tables it gets. Empty: all of them."""
 PRODUCTION_MYSQL_READER = "SOFTCART_PRODUCTION_MYSQL_READER"
 """The setting with the role that may read there what is not personal."""
+PRODUCTION_DB2 = "SOFTCART_PRODUCTION_DB2"
+"""The prefix of the same settings of a Db2 server."""
 
 
 def has_production_mysql() -> bool:

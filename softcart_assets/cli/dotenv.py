@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 
 from softcart_assets.assembly import LINES
-from softcart_assets.connections import PRODUCTION_MYSQL, SettingError
+from softcart_assets.connections import PRODUCTION_DB2, PRODUCTION_MYSQL, SettingError
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.stack.derived import dotenv
 from softcart_assets.stack.postgres import WAREHOUSES
@@ -65,4 +65,4 @@ def _needed() -> dict[str, list[str]]:
         for source in LINES.sources
     }
     needed = ["HOST", "USER", "PASSWORD", "DATABASE"]
-    return sources | dict.fromkeys([*WAREHOUSES, PRODUCTION_MYSQL], needed)
+    return sources | dict.fromkeys([*WAREHOUSES, PRODUCTION_MYSQL, PRODUCTION_DB2], needed)

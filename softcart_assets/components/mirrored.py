@@ -11,10 +11,11 @@ from softcart_assets.components.columns import same_columns_as
 from softcart_assets.components.keys import mirrored_key, production_key, table_name
 from softcart_assets.components.pool import POOL
 from softcart_assets.components.publication import FRESH, PublicationConfig
-from softcart_assets.connections import PRODUCTION_MYSQL, setting
+from softcart_assets.connections import PRODUCTION_DB2, PRODUCTION_MYSQL, setting
 from softcart_assets.extracts.kept import digest
 from softcart_assets.publishing.tables import PublishedTable
-from softcart_assets.publishing.targets import mysql
+from softcart_assets.publishing.targets import db2, mysql
+from softcart_assets.publishing.targets.db2_driver import Driver
 from softcart_assets.publishing.targets.mirror import Mirrored, mirror
 from softcart_assets.publishing.targets.target import Target
 
@@ -40,7 +41,10 @@ class Product:
 
 
 MYSQL = Product(mysql.NAME, "MySQL", "mysql", PRODUCTION_MYSQL, mysql.MySQLTarget)
-PRODUCTS = (MYSQL,)
+DB2 = Product(
+    db2.NAME, "Db2", "db2", PRODUCTION_DB2, lambda connection: db2.Db2Target(Driver(connection))
+)
+PRODUCTS = (MYSQL, DB2)
 
 
 def _spec(product: Product, table: PublishedTable, owner: str) -> dg.AssetSpec:

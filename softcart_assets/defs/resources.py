@@ -4,8 +4,9 @@ import dagster as dg
 
 from softcart_assets.assembly import LINES
 from softcart_assets.components.resources import source_resource_key
-from softcart_assets.connections import PRODUCTION_MYSQL
+from softcart_assets.connections import PRODUCTION_DB2, PRODUCTION_MYSQL
 from softcart_assets.resources import (
+    Db2Resource,
     LakeResource,
     MySQLResource,
     OutputResource,
@@ -30,6 +31,7 @@ def resources() -> dg.Definitions:
         "raw_state": RawStateResource(prefix="SOFTCART_STAGING"),
         "production": PostgresResource(prefix="SOFTCART_PRODUCTION"),
         "production_mysql": MySQLResource(prefix=PRODUCTION_MYSQL),
+        "production_db2": Db2Resource(prefix=PRODUCTION_DB2),
         "lake": LakeResource(),
         "spark": SparkResource(),
         "output": OutputResource(),

@@ -19,6 +19,7 @@ from pydantic import Field, PrivateAttr
 
 from softcart_assets.connections import (
     EXTRACTS,
+    Db2Connection,
     MySQLConnection,
     PostgresConnection,
     make_folder,
@@ -71,6 +72,16 @@ class MySQLResource(dg.ConfigurableResource[None]):
     def connection(self) -> MySQLConnection:
         """The connection, not yet opened. Raises `SettingError`."""
         return MySQLConnection.from_env(self.prefix)
+
+
+class Db2Resource(dg.ConfigurableResource[None]):
+    """A Db2 server that people read published tables from."""
+
+    prefix: str = PREFIX
+
+    def connection(self) -> Db2Connection:
+        """The connection, not yet opened. Raises `SettingError`."""
+        return Db2Connection.from_env(self.prefix)
 
 
 _BUILDS_FROM_RAW = "softcart/builds_from_raw"

@@ -19,7 +19,7 @@ import yaml
 from dotenv import dotenv_values
 
 from softcart_assets.assembly import LINES
-from softcart_assets.connections import METASTORE, PRODUCTION_MYSQL
+from softcart_assets.connections import METASTORE, PRODUCTION_DB2, PRODUCTION_MYSQL
 from softcart_assets.ingestion.connectors import TLS_SETTINGS, connector
 from softcart_assets.lines.model import Source
 from softcart_assets.stack.derived import compose, dotenv, passwords_script
@@ -130,7 +130,7 @@ def _version_problems(files: Files) -> Iterator[str]:
 def _setting_problems(files: Files) -> Iterator[str]:
     """Variables of .env.example against those that code and services read."""
     tls = tuple(each.suffix for each in TLS_SETTINGS)
-    own = (*WAREHOUSES, PRODUCTION_MYSQL)
+    own = (*WAREHOUSES, PRODUCTION_MYSQL, PRODUCTION_DB2)
     suffixes = dict.fromkeys(own, ("HOST", "PORT", "USER", "PASSWORD", "DATABASE", *tls))
     suffixes[METASTORE] = ("URI",)
     suffixes |= {
