@@ -671,6 +671,9 @@ PRODUCTION_MYSQL_READER = "SOFTCART_PRODUCTION_MYSQL_READER"
 """The setting with the role that may read there what is not personal."""
 PRODUCTION_DB2 = "SOFTCART_PRODUCTION_DB2"
 """The prefix of the same settings of a Db2 server."""
+PRODUCTION_DB2_LINES = "SOFTCART_PRODUCTION_DB2_LINES"
+PRODUCTION_DB2_READER = "SOFTCART_PRODUCTION_DB2_READER"
+PRODUCTION_DB2_SCHEMA = "SOFTCART_PRODUCTION_DB2_SCHEMA"
 
 
 def has_production_mysql() -> bool:

@@ -153,9 +153,9 @@ def test_only_changes_travel_and_columns_change(warehouse: Warehouse) -> None:
     assert not complete.mended
     warehouse.assert_equal()
     # No place stays behind: one for each table.
-    assert warehouse.ask("SELECT COUNT(*) FROM SOFTCART_PLACES") == [["3"]]
+    assert warehouse.ask("SELECT COUNT(*) FROM SC_PLACES") == [["3"]]
 
-    [(place,)] = warehouse.ask(f"SELECT PLACE FROM SOFTCART_VIEWS WHERE NAME = '{RIGHT}'")
+    [(place,)] = warehouse.ask(f"SELECT PLACE FROM SC_VIEWS WHERE NAME = '{RIGHT}'")
     meddler = warehouse.target.open()
     meddler.run(f'UPDATE "{place}" SET AMOUNT = 9 WHERE ID = 7')
     meddler.commit()
@@ -362,7 +362,7 @@ def test_killed_at_every_step(on_derby: Warehouse, more: str) -> None:
     on_derby.assert_equal()
 
 
-@pytest.mark.parametrize("moment", ["CREATE VIEW", "INSERT INTO SOFTCART_CURRENT", "INSERT INTO"])
+@pytest.mark.parametrize("moment", ["CREATE VIEW", "INSERT INTO SC_CURRENT", "INSERT INTO"])
 def test_the_server_is_killed(on_derby: Warehouse, moment: str) -> None:
     """Its disk has the old version whole, or the new one."""
     on_derby.change(set_to(2))

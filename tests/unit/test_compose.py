@@ -34,7 +34,7 @@ OTHERS = (
     Source("inbox", "files", "", ()),
     Source("visits", "dynamodb", "", ()),
 )
-VARIABLE = re.compile(r"SOFTCART_[A-Z_]*[A-Z]\b")
+VARIABLE = re.compile(r"SOFTCART_[A-Z0-9_]*[A-Z0-9]\b")
 
 
 @dataclass
@@ -146,7 +146,7 @@ def _setting_problems(files: Files) -> Iterator[str]:
     declared = {each.name for line in LINES for each in line.settings}
     beginnings = {name for name in read for each in declared if each.startswith(f"{name}_")}
     read -= beginnings - declared
-    documented = set(re.findall(r"^#(SOFTCART_[A-Z_]+)=", files.dotenv, re.MULTILINE))
+    documented = set(re.findall(r"^#(SOFTCART_[A-Z0-9_]+)=", files.dotenv, re.MULTILINE))
     in_compose = set(VARIABLE.findall(yaml.dump(files.compose)))
     for name in sorted(read - documented):
         yield f".env.example: {name} is missing"

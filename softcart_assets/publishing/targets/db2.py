@@ -6,7 +6,7 @@ Those that did not change are copied there by Db2 itself, and only the others tr
 in transactions, so one transaction gives all views their new places, with the new version.
 
 A statement may look two views up while this transaction commits in between. So each view asks
-`SOFTCART_VIEWS` for its place. If it is another one by now, the statement gets an error instead of
+`SC_VIEWS` for its place. If it is another one by now, the statement gets an error instead of
 rows of two versions. It also locks this row for transactions that read repeatably, so that the
 switch waits for them.
 """
@@ -54,22 +54,22 @@ _WAITED = ("57033", "40001", "40XL1", "40XL2", "X0X02")
 """Those of a lock that others hold for too long. The last three are Derby's."""
 _DENIED = ("42501", "42502", "42508")
 
-_NUMBER = '"SOFTCART_NUMBER"'
+_NUMBER = '"SC_NUMBER"'
 """The column with the number of a row, see `contents`."""
 
 _SET_UP = {
-    "SOFTCART_LOCK": "(ID SMALLINT NOT NULL)",
-    "SOFTCART_CURRENT": "(ID SMALLINT NOT NULL PRIMARY KEY, SLOT SMALLINT NOT NULL,"
+    "SC_LOCK": "(ID SMALLINT NOT NULL)",
+    "SC_CURRENT": "(ID SMALLINT NOT NULL PRIMARY KEY, SLOT SMALLINT NOT NULL,"
     " VERSION BIGINT NOT NULL, PRODUCTION_VERSION BIGINT NOT NULL,"
     " PUBLISHED_AT TIMESTAMP NOT NULL)",
-    "SOFTCART_CONTENTS": "(SLOT SMALLINT NOT NULL, TABLE_NAME VARCHAR(128) NOT NULL,"
+    "SC_CONTENTS": "(SLOT SMALLINT NOT NULL, TABLE_NAME VARCHAR(128) NOT NULL,"
     " RELATION VARCHAR(128) NOT NULL, PLACE VARCHAR(128) NOT NULL, SINCE BIGINT NOT NULL,"
     " LABEL VARCHAR(200) NOT NULL, CAPTURE VARCHAR(200), SNAPSHOT CLOB(10M),"
     " ROW_COUNT BIGINT NOT NULL, ROW_NUMBERS VARCHAR(80) NOT NULL, DIGEST VARCHAR(80) NOT NULL,"
     " PRIMARY KEY (SLOT, TABLE_NAME))",
-    "SOFTCART_VIEWS": "(NAME VARCHAR(128) NOT NULL PRIMARY KEY, PLACE VARCHAR(128) NOT NULL,"
+    "SC_VIEWS": "(NAME VARCHAR(128) NOT NULL PRIMARY KEY, PLACE VARCHAR(128) NOT NULL,"
     " SHOWN CLOB(1M) NOT NULL)",
-    "SOFTCART_PLACES": "(PLACE VARCHAR(128) NOT NULL PRIMARY KEY)",
+    "SC_PLACES": "(PLACE VARCHAR(128) NOT NULL PRIMARY KEY)",
 }
 """Our own tables, in the order in which they are made: the last one tells that all are there."""
 
@@ -189,7 +189,7 @@ class Server(target.Server):
                 server._set_up()
                 try:
                     # Held by a transaction, so it ends with its session, however this ends.
-                    guard.run("LOCK TABLE SOFTCART_LOCK IN EXCLUSIVE MODE")
+                    guard.run("LOCK TABLE SC_LOCK IN EXCLUSIVE MODE")
                 except Refused as error:
                     if error.state not in _WAITED:
                         raise
@@ -205,7 +205,7 @@ class Server(target.Server):
 
     def _set_up(self) -> None:
         try:
-            self._ask("SELECT COUNT(*) FROM SOFTCART_PLACES")
+            self._ask("SELECT COUNT(*) FROM SC_PLACES")
         except Refused as error:
             if error.state not in _UNKNOWN:
                 raise
@@ -258,7 +258,7 @@ class Server(target.Server):
 
     def current(self) -> Current | None:
         """See `target.Server`."""
-        found = self._ask("SELECT SLOT, VERSION, PRODUCTION_VERSION FROM SOFTCART_CURRENT")
+        found = self._ask("SELECT SLOT, VERSION, PRODUCTION_VERSION FROM SC_CURRENT")
         return Current(*map(int, found[0])) if found else None
 
     def contents(self) -> dict[int, dict[str, Held]]:
@@ -267,7 +267,7 @@ class Server(target.Server):
         self._places.clear()
         for slot, table, relation, place, since, label, capture, snapshot, *sums in self._ask(
             "SELECT SLOT, TABLE_NAME, RELATION, PLACE, SINCE, LABEL, CAPTURE, SNAPSHOT, ROW_COUNT,"
-            " ROW_NUMBERS, DIGEST FROM SOFTCART_CONTENTS"
+            " ROW_NUMBERS, DIGEST FROM SC_CONTENTS"
         ):
             count, number, digest = sums
             rows = Sums(Rows(int(count), Decimal(number)), Decimal(digest))
@@ -290,7 +290,7 @@ class Server(target.Server):
         known = (point.capture, point.snapshot) if point else (None, None)
         numbers = (str(sums.rows.count), str(sums.rows.number), str(sums.digest))
         self._run(
-            "INSERT INTO SOFTCART_CONTENTS VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO SC_CONTENTS VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             *(str(slot), table, held.relation, place, str(held.since), held.label),
             *(*known, *numbers),
         )
@@ -303,7 +303,7 @@ class Server(target.Server):
 
     def _forget(self, slot: int, table: str) -> None:
         where = "SLOT = ? AND TABLE_NAME = ?"
-        self._run(f"DELETE FROM SOFTCART_CONTENTS WHERE {where}", str(slot), table)
+        self._run(f"DELETE FROM SC_CONTENTS WHERE {where}", str(slot), table)
 
     def make(self, relation: Relation) -> None:
         """See `target.Server`. Whatever writes rows makes a place for them."""
@@ -356,20 +356,20 @@ class Server(target.Server):
         """See `target.Server`. They are in a table: temporary ones need a table space."""
         of_key = [field for name in key for field in relation.fields if field.name == name]
         with suppress(Refused):  # it is rarely there
-            self._run("DROP TABLE SOFTCART_KEYS")
+            self._run("DROP TABLE SC_KEYS")
         self._session.commit()
         definitions = ", ".join(field.definition for field in of_key)
         names = ", ".join(map(quote, key))
-        self._run(f"CREATE TABLE SOFTCART_KEYS ({definitions}, PRIMARY KEY ({names}))")
+        self._run(f"CREATE TABLE SC_KEYS ({definitions}, PRIMARY KEY ({names}))")
         read = SQL(", ").join(field.read for field in of_key)
-        statement = f"INSERT INTO SOFTCART_KEYS VALUES ({_marks(len(of_key))})"
+        statement = f"INSERT INTO SC_KEYS VALUES ({_marks(len(of_key))})"
         for rows in _parts(stream(SQL("SELECT {} FROM {}").format(read, keys))):
             self._session.many(statement, rows)
         self._session.commit()
 
     def _held_keys(self, key: Sequence[str]) -> str:
         same = " AND ".join(f"K.{quote(name)} = T.{quote(name)}" for name in key)
-        return f"EXISTS (SELECT 1 FROM SOFTCART_KEYS K WHERE {same})"
+        return f"EXISTS (SELECT 1 FROM SC_KEYS K WHERE {same})"
 
     def _rows(self, place: str) -> Rows:
         ((count, number),) = self._ask(
@@ -391,7 +391,7 @@ class Server(target.Server):
 
     def _new_place(self, relation: Relation, slot: int) -> str:
         place = f"ROWS_{secrets.token_hex(4)}_{relation.table}".upper()[:120]
-        self._run("INSERT INTO SOFTCART_PLACES VALUES (?)", place)
+        self._run("INSERT INTO SC_PLACES VALUES (?)", place)
         for statement in relation.create(place):
             self._run(statement)
         self._places[slot, relation.table] = place
@@ -446,17 +446,17 @@ class Server(target.Server):
             try:
                 with self.transaction():
                     self._show(after, slot)
-                    self._run("DELETE FROM SOFTCART_CURRENT")
+                    self._run("DELETE FROM SC_CURRENT")
                     self._run(
-                        "INSERT INTO SOFTCART_CURRENT VALUES (1, ?, ?, ?, CURRENT_TIMESTAMP)",
+                        "INSERT INTO SC_CURRENT VALUES (1, ?, ?, ?, CURRENT_TIMESTAMP)",
                         *(str(slot), str(version), str(production_version)),
                     )
                     # The other slot starts from these places, too.
-                    self._run("DELETE FROM SOFTCART_CONTENTS WHERE SLOT = ?", str(3 - slot))
+                    self._run("DELETE FROM SC_CONTENTS WHERE SLOT = ?", str(3 - slot))
                     self._run(
-                        f"INSERT INTO SOFTCART_CONTENTS SELECT CAST({3 - slot} AS SMALLINT),"
+                        f"INSERT INTO SC_CONTENTS SELECT CAST({3 - slot} AS SMALLINT),"
                         " TABLE_NAME, RELATION, PLACE, SINCE, LABEL, CAPTURE, SNAPSHOT, ROW_COUNT,"
-                        f" ROW_NUMBERS, DIGEST FROM SOFTCART_CONTENTS WHERE SLOT = {slot}"
+                        f" ROW_NUMBERS, DIGEST FROM SC_CONTENTS WHERE SLOT = {slot}"
                     )
                 return
             except Refused as error:
@@ -478,11 +478,11 @@ class Server(target.Server):
 
     def _show(self, shown: Shown, slot: int) -> None:
         """Make the views that are not as they should be."""
-        known = dict(map(tuple, self._ask("SELECT NAME, SHOWN FROM SOFTCART_VIEWS")))
+        known = dict(map(tuple, self._ask("SELECT NAME, SHOWN FROM SC_VIEWS")))
         # A row stays, so that whoever still uses its view gets an error.
         for name in [name for name, text in known.items() if text and name not in shown.held]:
             self._hide(name)
-            self._run("UPDATE SOFTCART_VIEWS SET PLACE = '', SHOWN = '' WHERE NAME = ?", name)
+            self._run("UPDATE SC_VIEWS SET PLACE = '', SHOWN = '' WHERE NAME = ?", name)
         for name, held in shown.held.items():
             place, relation = self._places[slot, name], shown.relations.get(name)
             if relation is None or relation.name != held.relation:
@@ -493,8 +493,8 @@ class Server(target.Server):
                 continue
             if known.get(name):
                 self._hide(name)
-            self._run("DELETE FROM SOFTCART_VIEWS WHERE NAME = ?", name)
-            self._run("INSERT INTO SOFTCART_VIEWS VALUES (?, ?, ?)", name, place, text)
+            self._run("DELETE FROM SC_VIEWS WHERE NAME = ?", name)
+            self._run("INSERT INTO SC_VIEWS VALUES (?, ?, ?)", name, place, text)
             self._create(self._view(name), name, place, columns)
             if readable and shown.reader:
                 view = self._view(name, for_readers=True)
@@ -507,7 +507,7 @@ class Server(target.Server):
 
     def _create(self, view: str, name: str, place: str, columns: Sequence[str]) -> None:
         ours = quote(self._schema)
-        row = f"SELECT 1 FROM {ours}.SOFTCART_VIEWS WHERE NAME = '{name}'"
+        row = f"SELECT 1 FROM {ours}.SC_VIEWS WHERE NAME = '{name}'"
         # Two rows where one belongs are an error. The first SELECT finds the row that is locked.
         self._run(
             f"CREATE VIEW {view} AS SELECT {', '.join(map(quote, columns))}"
@@ -517,7 +517,7 @@ class Server(target.Server):
     def _hide(self, name: str) -> None:
         """Drop the views of a table, and with them all privileges on them."""
         self._run(f"DROP VIEW {self._view(name)}")
-        text = next(iter(self._ask("SELECT SHOWN FROM SOFTCART_VIEWS WHERE NAME = ?", name)))[0]
+        text = next(iter(self._ask("SELECT SHOWN FROM SC_VIEWS WHERE NAME = ?", name)))[0]
         reader, _, readable = text.partition("; ")[2].partition(": ")
         if reader and readable:
             self._run(f"DROP VIEW {self._view(name, for_readers=True)}")
@@ -526,13 +526,13 @@ class Server(target.Server):
         """See `target.Server`."""
         self.contents()
         stays = {*self._places.values()}
-        for (place,) in self._ask("SELECT PLACE FROM SOFTCART_PLACES"):
+        for (place,) in self._ask("SELECT PLACE FROM SC_PLACES"):
             if place in stays:
                 continue
             try:
                 with self.transaction():
                     self._run(f"DROP TABLE {quote(place)}")
-                    self._run("DELETE FROM SOFTCART_PLACES WHERE PLACE = ?", place)
+                    self._run("DELETE FROM SC_PLACES WHERE PLACE = ?", place)
             except Refused as error:
                 if error.state not in _WAITED:
                     raise
