@@ -386,6 +386,11 @@ class Db2Connection(_SqlConnection):
             # The driver's text of settings has no way to write it.
             if ";" in getattr(found, name):
                 raise SettingError(f"{prefix}_{name.upper()} must not contain a semicolon.")
+        if found.tls and found.tls.cert:
+            raise SettingError(
+                f"SoftCart shows Db2 no certificate of its own. Leave out {prefix}_TLS_CERT and "
+                f"{prefix}_TLS_KEY."
+            )
         return found
 
     def parameters(self) -> str:
@@ -634,6 +639,8 @@ class KafkaConnection:
             # It would write to our standard error.
             "log_level": 0,
             "error_cb": lambda error: None,
+            # Brokers may ask clients for figures about themselves.
+            "enable.metrics.push": False,
             "socket.timeout.ms": _SILENT_SECONDS * 1000,
             "socket.connection.setup.timeout.ms": _CONNECT_SECONDS * 1000,
         }

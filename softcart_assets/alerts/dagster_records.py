@@ -65,7 +65,7 @@ class Runs:
                 )
             else:
                 self._note(entry.step_key, entry.timestamp, None)
-        ended = record.end_time or record.update_timestamp.timestamp()
+        ended = record.end_time or record.update_timestamp.replace(tzinfo=UTC).timestamp()
         if run.is_success:
             self._note_job(run.job_name, ended, None)
         elif not has_failed_step:

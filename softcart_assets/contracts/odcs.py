@@ -1,6 +1,6 @@
 """A contract as a document of the Open Data Contract Standard 3.1 (ODCS).
 
-The standard's own JSON schema judges the documents in `tests/integration/test_contracts.py`.
+The standard's own JSON schema judges the documents in `tests/unit/test_contracts.py`.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ def main() -> None:
     if unknown := set(options.names) - set(names()):
         parser.error(f"{', '.join(sorted(unknown))}: unknown. There is {', '.join(names())}.")
     for name in options.names or names():
-        if options.pin:
-            pin(name)
         try:
+            if options.pin:
+                pin(name)
             print(fetch(name))
         except JarsError as error:
             raise SystemExit(str(error)) from None

@@ -125,11 +125,18 @@ def test_names_in_hdfs_are_kept_as_they_are(loads: Loads) -> None:
 def test_a_process_that_has_opened_hdfs_may_fork(loads: Loads) -> None:
     """The library's threads do not come along. Spark's Java is started by a fork, for example."""
     loads.table.store.create_dir("there")
+    # What other tests have left ends here. In the child it might wait for threads for ever.
+    gc.collect()
     child = os.fork()
     if not child:
-        gc.collect()
-        found = LakeTable(loads.table.lake_uri, "", "").store.get_file_info("there")
-        os._exit(found.type == fs.FileType.Directory)
+        code = 2
+        # Whatever happens, the child must not go on with the other tests.
+        try:
+            gc.collect()
+            found = LakeTable(loads.table.lake_uri, "", "").store.get_file_info("there")
+            code = int(found.type == fs.FileType.Directory)
+        finally:
+            os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
     subprocess.run(["true"], preexec_fn=lambda: None, check=True)
 

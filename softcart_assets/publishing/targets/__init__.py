@@ -1,1 +1,1 @@
-"""Other databases that get what production holds. `mysql` has what is particular to MySQL."""
+"""Other databases that get what production holds. `mysql` and `db2` have what is particular to them."""
