@@ -15,7 +15,7 @@ _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sof
 
 
 def promtool() -> Path:
-    """The program. It is fetched once. Raises `CalledProcessError` or `OSError` if apt cannot do so."""
+    """The program, fetched once. Raises `CalledProcessError` or `OSError` if apt cannot do so."""
     home = _CACHE / "prometheus"
     program = home / "usr" / "bin" / "promtool"
     _CACHE.mkdir(parents=True, exist_ok=True)

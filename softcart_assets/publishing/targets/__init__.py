@@ -1,1 +1,1 @@
-"""Other databases that get what production holds. `mysql` and `db2` have what is particular to them."""
+"""Other databases that get what production holds. Each product has a module with all of its SQL."""
