@@ -61,6 +61,8 @@ EXTRAS: Mapping[str, Mapping[type[Server], tuple[str, str]]] = {
 }
 """What is there only for who asks: its servers, each with the prefix of its settings and its
 database."""
+_LAKES = {HADOOP, "s3-lake"}
+"""Those with a lake, of which a home has one."""
 _FOLDERS = ("files",)
 """The kinds of source systems that are a folder. A local one stands for the company's."""
 
@@ -151,16 +153,17 @@ class Stack:
 
     def _ask_for(self, extras: set[str]) -> None:
         """Note what this home has from now on, too. Raises `StackError`."""
-        if len({HADOOP, "s3-lake"} & (extras | self._state().keys())) > 1:
+        known = self._state().keys()
+        if len(_LAKES & (extras | known)) > 1:
             raise StackError(
                 "A home has one lake, in HDFS (hadoop) or on S3 (s3-lake). Set SOFTCART_HOME to "
                 "another folder for the other one."
             )
         lake = self.home / "lake"
-        if HADOOP in extras - self._state().keys() and lake.exists():
+        if _LAKES & (extras - known) and lake.exists():
             raise StackError(
                 f"The lake of this home is in {lake}, and its tables are known to be there. For a "
-                "lake in HDFS, set SOFTCART_HOME to another folder."
+                "lake elsewhere, set SOFTCART_HOME to another folder."
             )
         self._asked |= extras
 

@@ -175,11 +175,12 @@ def test_what_the_namenode_refuses_is_one_line(loads: Loads) -> None:
     assert "\tat " not in str(raised.value)
 
 
-def test_a_home_with_a_lake_gets_no_other_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", ["hadoop", "s3-lake"])
+def test_a_home_with_a_lake_gets_no_other_one(tmp_path: Path, other: str) -> None:
     (tmp_path / "lake").mkdir()
     tmp_path.chmod(0o700)
     with pytest.raises(StackError, match="set SOFTCART_HOME to another folder"):
-        Stack(tmp_path, sources=(), ignore_environment=True).up(extras=["hadoop"])
+        Stack(tmp_path, sources=(), ignore_environment=True).up(extras=[other])
 
 
 def test_spark_on_yarn_reads_and_writes_the_lake(hadoop: Stack, loads: Loads) -> None:
