@@ -21,6 +21,8 @@ COPYLEFT = {
 """Packages under the GPL without any other choice, and how they are used."""
 CHOICES = {"text-unidecode": "Artistic License"}
 """Packages that offer the GPL and another licence, and the one that is chosen."""
+UNTOLD = {"hdfs-native": "Apache-2.0"}
+"""Packages that say nothing of their licence themselves, and what their projects say."""
 
 _HEAD = """\
 # Licences of the packages
@@ -54,6 +56,7 @@ def licence(package: Distribution) -> str:
         or told.get("License-Expression")
         or ", ".join(names)
         or first[:60]
+        or UNTOLD.get(package.name)
         or "not told"
     )
 

@@ -24,6 +24,10 @@ class JarsError(RuntimeError):
     """Java libraries cannot be had. The message says why and what helps."""
 
 
+class JarsUnavailable(JarsError):
+    """Maven is not here, or it cannot fetch. Nothing is wrong with what it brings."""
+
+
 def names() -> list[str]:
     """The sets that there are."""
     return sorted(file.stem for file in _HERE.glob("*.xml"))
@@ -74,7 +78,7 @@ def _download(name: str) -> Path:
     """Let Maven bring a set. Returns the folder, which the next call empties."""
     maven = shutil.which("mvn")
     if not maven:
-        raise JarsError(
+        raise JarsUnavailable(
             f"Maven fetches the Java libraries for {name}, and there is no mvn here. Install "
             "Debian's package maven."
         )
@@ -92,7 +96,7 @@ def _download(name: str) -> Path:
     if done.returncode:
         lines = [line for line in done.stdout.splitlines() if line.startswith("[ERROR]")]
         told = "\n".join(lines[:_LAST_LINES] or (done.stdout + done.stderr).splitlines())
-        raise JarsError(
+        raise JarsUnavailable(
             f"Maven cannot fetch the Java libraries for {name}. Check that `mvn` reaches its "
             f"repository. It says:\n{told}"
         )

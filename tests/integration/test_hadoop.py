@@ -48,7 +48,7 @@ def hadoop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A home with Hadoop, running. Without its jars, the tests are skipped."""
     try:
         jars.fetch("hadoop")
-    except jars.JarsError as reason:
+    except jars.JarsUnavailable as reason:
         pytest.skip(str(reason))
     stack = Stack(tmp_path_factory.mktemp("hadoop"), sources=(), ignore_environment=True)
     try:

@@ -41,7 +41,7 @@ def kafka_server(home: Path) -> Iterator[Kafka]:
     """A Kafka, running. Without its jars, tests that need it are skipped."""
     try:
         jars.fetch("kafka")
-    except jars.JarsError as reason:
+    except jars.JarsUnavailable as reason:
         pytest.skip(str(reason))
     server = Kafka(home, free_port(), "", {KAFKA: "kafka"})
     try:
@@ -328,7 +328,7 @@ def test_debezium_on_real_mysql(
 ) -> None:
     try:
         jars.fetch("debezium")
-    except jars.JarsError as reason:
+    except jars.JarsUnavailable as reason:
         pytest.skip(str(reason))
     run(mysql97, TYPES, f"INSERT INTO `rows` VALUES {VALUES}")
     name = f"d{secrets.token_hex(4)}"

@@ -6,6 +6,7 @@ It is unpacked and not installed, because the package would start a server.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -21,16 +22,21 @@ def promtool() -> Path:
     _CACHE.mkdir(parents=True, exist_ok=True)
     with FileLock(_CACHE / "prometheus.lock", timeout=300):
         if not program.exists():
-            home.mkdir(exist_ok=True)
+            # Under another name until it is complete. A kill could leave a part of it.
+            unfinished = home.with_name("prometheus.unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            download = ["apt-get", "-qq", "download", "prometheus"]
             try:
-                _run(["apt-get", "-qq", "download", "prometheus"], home)
+                _run(download, unfinished)
             except subprocess.CalledProcessError:
                 # A new machine has no lists of packages.
-                _run(["apt-get", "-qq", "update"], home)
-                _run(["apt-get", "-qq", "download", "prometheus"], home)
-            for package in home.glob("*.deb"):
-                _run(["dpkg-deb", "--extract", str(package), str(home)], home)
-                package.unlink()
+                _run(["apt-get", "-qq", "update"], unfinished)
+                _run(download, unfinished)
+            for package in unfinished.glob("*.deb"):
+                _run(["dpkg-deb", "--extract", str(package), "."], unfinished)
+            shutil.rmtree(home, ignore_errors=True)
+            unfinished.rename(home)
     return program
 
 
