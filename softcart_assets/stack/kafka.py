@@ -105,7 +105,8 @@ class Kafka(_OnJava):
         """See `Server`."""
         properties = self._properties(data)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        arguments = ("format", "-t", cluster, "-c", str(properties))
+        # One in 64 begins with a hyphen, and would look like an option of its own.
+        arguments = ("format", f"--cluster-id={cluster}", "-c", str(properties))
         self.run(self._java("kafka.tools.StorageTool", *arguments), cwd=self.home)
 
     def command(self) -> list[str]:

@@ -29,7 +29,9 @@ def write(table: LakeTable, *months: pa.Table) -> None:
         pq.write_table(rows, f"{folder}/part.parquet", filesystem=table.store)
         partitions[str(number)] = Partition(folder, rows.num_rows)
     schema = to_json(pa.unify_schemas([rows.schema for rows in months]))
-    table.write_state(State(1, table.layout, schema, (), partitions))
+    before = table.state()
+    version = before.version + 1 if before else 1
+    table.write_state(State(version, table.layout, schema, (), partitions))
 
 
 @pytest.fixture
