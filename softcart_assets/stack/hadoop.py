@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import signal
 import sys
 import urllib.request
 from abc import abstractmethod
@@ -21,8 +20,7 @@ from typing import Any, ClassVar
 
 import psutil
 
-from softcart_assets import jars
-from softcart_assets.stack.server import Server, StackError, find_program
+from softcart_assets.stack.java import JavaServer, libraries
 from softcart_assets.stack.xml import site_xml
 
 HOST = "127.0.0.1"
@@ -38,17 +36,15 @@ log4j.appender.console.layout.ConversionPattern=%d{ISO8601} %p %c{2}: %m%n
 """
 
 
-class HadoopServer(Server):
+class HadoopServer(JavaServer):
     """One of the four. Clients find their settings in the folder `hadoop/conf` of the home."""
 
-    programs = frozenset({"java"})
-    stop_signal = signal.SIGTERM
+    product_name = "Hadoop 3.5"
     remedy = "Install Java 17 and Maven."
     port_argument = "-Dsoftcart.port="
     address = "URI"
     main: ClassVar[str]
     """Its class under `org.apache.hadoop`."""
-    megabytes: ClassVar[int] = 256
 
     def __init__(
         self, home: Path, port: int, password: str, databases: Mapping[str, str], **before: Any
@@ -76,17 +72,6 @@ class HadoopServer(Server):
                 self.down()
             super().up()
 
-    def products(self) -> dict[str, Path]:
-        """See `Server`. The jars are fetched when a server starts first."""
-        home = os.environ.get("JAVA_HOME")
-        java = Path(home, "bin", "java") if home else find_program("java")
-        return {"Hadoop 3.5": java} if java else {}
-
-    @property
-    def data_argument(self) -> str:
-        """See `Server`."""
-        return f"-Dsoftcart.data={self.data}"
-
     def initialise(self, data: Path) -> None:
         """See `Server`."""
         data.mkdir(mode=0o700)
@@ -98,10 +83,7 @@ class HadoopServer(Server):
 
     def java(self, main: str, *arguments: str) -> list[str]:
         """The command line of a program of Hadoop's, with its settings in place."""
-        try:
-            libraries = jars.fetch("hadoop")
-        except jars.JarsError as error:
-            raise StackError(str(error)) from None
+        found = libraries("hadoop")
         self.write_settings(self.home / "conf")
         _replace(self.home / "conf" / "log4j.properties", _LOGGING)
         (self.home / "tmp").mkdir(exist_ok=True)
@@ -110,13 +92,11 @@ class HadoopServer(Server):
             (self.home / "pages" / "webapps" / name).mkdir(parents=True, exist_ok=True)
         return [
             str(self.product[1]),
-            # It starts quickly, and works little.
-            *(f"-Xmx{self.megabytes}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
+            *self.options,
             f"-Djava.io.tmpdir={self.home}/tmp",
-            "-Djava.net.preferIPv4Stack=true",
             "--add-opens=java.base/java.lang=ALL-UNNAMED",
             # By their names only, because a colon in our path would end them.
-            *("-classpath", f"conf:pages:{libraries}/*"),
+            *("-classpath", f"conf:pages:{found}/*"),
             f"{_PACKAGE}.{main}",
             *arguments,
         ]

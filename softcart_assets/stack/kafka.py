@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import random
-import signal
 import urllib.error
 import urllib.request
 import uuid
@@ -18,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from softcart_assets import jars
-from softcart_assets.stack.server import Server, StackError, find_program, free_port
+from softcart_assets.stack.java import JavaServer, libraries
+from softcart_assets.stack.server import free_port
 
 if TYPE_CHECKING:
     from softcart_assets.connections import MySQLConnection
@@ -39,26 +37,14 @@ appender.console.layout.pattern=%d %p %c{1} %m%n
 """
 
 
-class _OnJava(Server):
+class _OfKafka(JavaServer):
     """A server out of Kafka's jars."""
 
-    programs = frozenset({"java"})
-    stop_signal = signal.SIGTERM
+    product_name = "Kafka 4.4"
     remedy = "Install Java 17 and Maven."
     port_argument = "-Dsoftcart.port="
     jars: ClassVar[str]
     """The set of jars that it runs from."""
-
-    def products(self) -> dict[str, Path]:
-        """See `Server`. The jars are fetched when they are needed first."""
-        home = os.environ.get("JAVA_HOME")
-        java = Path(home, "bin", "java") if home else find_program("java")
-        return {"Kafka 4.4": java} if java else {}
-
-    @property
-    def data_argument(self) -> str:
-        """See `Server`."""
-        return f"-Dsoftcart.data={self.data}"
 
     def _java(self, main: str, *arguments: str) -> list[str]:
         """The command line of a program of Kafka's."""
@@ -66,21 +52,12 @@ class _OnJava(Server):
         logging.write_text(_LOGGING)
         return [
             str(self.product[1]),
-            # It starts quickly, and works little.
-            *("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
-            "-Djava.net.preferIPv4Stack=true",
+            *self.options,
             f"-Dlog4j2.configurationFile={logging.as_uri()}",
-            *("-classpath", f"{_fetched(self.jars)}/*"),
+            *("-classpath", f"{libraries(self.jars)}/*"),
             main,
             *arguments,
         ]
-
-
-def _fetched(name: str) -> Path:
-    try:
-        return jars.fetch(name)
-    except jars.JarsError as error:
-        raise StackError(str(error)) from None
 
 
 def _write(file: Path, settings: Mapping[str, object]) -> Path:
@@ -92,7 +69,7 @@ def _shown(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-class Kafka(_OnJava):
+class Kafka(_OfKafka):
     """A broker. It keeps what it has confirmed when it is killed, as long as the machine runs."""
 
     # Not as what users ask for: both are in one file.
@@ -178,7 +155,7 @@ class Kafka(_OnJava):
         )
 
 
-class Connect(_OnJava):
+class Connect(_OfKafka):
     """Kafka Connect with Debezium's connector for MySQL. It also starts the Kafka that it needs.
 
     What it was told to do is in Kafka, so it goes on after a kill.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from softcart_assets.paths import REPOSITORY
+from softcart_assets.stack.java import JavaServer
 from softcart_assets.stack.postgres import Postgres
-from softcart_assets.stack.server import USER, Server, find_program
+from softcart_assets.stack.server import USER
 from softcart_assets.stack.xml import site_xml
 from softcart_assets.stores import LAKE, hadoop_jars, hadoop_keys, hadoop_settings
 
@@ -19,13 +18,12 @@ _DATABASE = "metastore"
 """Its database in PostgreSQL, and the user that owns it."""
 
 
-class Metastore(Server):
+class Metastore(JavaServer):
     """A Hive metastore server, which also starts the PostgreSQL that it needs."""
 
     name = "hive"
     title = "Hive metastore"
-    programs = frozenset({"java"})
-    stop_signal = signal.SIGTERM
+    product_name = "Hive 2.3"
     remedy = "Install Java 17 and Debian's libpostgresql-jdbc-java."
     address = "URI"
 
@@ -52,14 +50,7 @@ class Metastore(Server):
 
     def products(self) -> dict[str, Path]:
         """See `Server`."""
-        home = os.environ.get("JAVA_HOME")
-        java = Path(home, "bin", "java") if home else find_program("java")
-        return {"Hive 2.3": java} if java and _DRIVER.exists() else {}
-
-    @property
-    def data_argument(self) -> str:
-        """See `Server`."""
-        return f"-Dsoftcart.data={self.data}"
+        return super().products() if _DRIVER.exists() else {}
 
     def initialise(self, data: Path) -> None:
         """See `Server`. Makes the tables in a database of its own, which it empties before."""
@@ -141,9 +132,7 @@ class Metastore(Server):
             str(self.product[1]),
             self.data_argument,
             f"-Dlog4j2.configurationFile={log_settings.as_uri()}",
-            # It works little. So it is small, and compiles quickly.
-            *("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
-            "-Djava.net.preferIPv4Stack=true",
+            *self.options,
             # By its name only, because a colon in our path would end it.
             *("-classpath", ":".join(map(str, (file.parent.name, _DRIVER, jars, *more)))),
             "org.codehaus.janino.SimpleCompiler",
