@@ -158,6 +158,7 @@ def doctor() -> None:
 
     from softcart_assets.connections import SettingError
     from softcart_assets.findings import Finding
+    from softcart_assets.publishing.targets.db2_probe import examine_settings
     from softcart_assets.stack import StackError
     from softcart_assets.stack.doctor import examine
 
@@ -170,7 +171,7 @@ def doctor() -> None:
     with suppress(StackError, SettingError):
         settings.apply(start=False)
     blocked = False
-    for finding in chain(found, examine(settings.stack())):
+    for finding in chain(found, examine(settings.stack()), examine_settings()):
         mark, color = _MARKS[finding.level]
         typer.secho(f"{mark} {finding.text}", fg=color)
         blocked |= finding.level == "blocks"

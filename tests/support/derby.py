@@ -1,22 +1,26 @@
-"""Apache Derby in place of Db2, whose SQL and locks it took over. Spark's wheel has it.
+"""Apache Derby and H2 in place of Db2, each in a Java process of its own, by JDBC.
 
-It runs in a Java process of its own, by JDBC. There is no Db2 server here.
+Derby took over Db2's SQL, locks and transactions. Spark's wheel has it. H2 in its Db2 mode has
+what Derby lacks, above all comments. Its DDL is in no transaction, and it locks no tables.
+There is no Db2 server here.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import pyspark
 from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
 from py4j.protocol import Py4JError, Py4JJavaError
 
+from softcart_assets import jars
 from softcart_assets.connections import Db2Connection
 from softcart_assets.publishing.targets.db2 import Refused
 from softcart_assets.publishing.targets.db2_driver import Driver
@@ -28,6 +32,25 @@ PREFIX = "DB2_TEST"
 logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it logs each error that it raises
 READ_COMMITTED, REPEATABLE_READ = 2, 4
 """What Db2 calls CURSOR STABILITY and READ STABILITY."""
+_CATALOG = (
+    "CREATE SCHEMA SYSCAT",
+    "CREATE VIEW SYSCAT.TABLES AS SELECT TABLE_SCHEMA TABSCHEMA, TABLE_NAME TABNAME, REMARKS"
+    " FROM INFORMATION_SCHEMA.TABLES",
+    "CREATE VIEW SYSCAT.ROLES AS SELECT ROLE_NAME ROLENAME FROM INFORMATION_SCHEMA.ROLES",
+    "CREATE TABLE SYSCAT.SAID (TABSCHEMA VARCHAR(128), TABNAME VARCHAR(128), COLNAME VARCHAR(128),"
+    " REMARKS VARCHAR(254))",
+    "CREATE VIEW SYSCAT.COLUMNS AS SELECT TABLE_SCHEMA TABSCHEMA, TABLE_NAME TABNAME, COLUMN_NAME"
+    " COLNAME, S.REMARKS FROM INFORMATION_SCHEMA.COLUMNS LEFT JOIN SYSCAT.SAID S ON TABSCHEMA ="
+    " TABLE_SCHEMA AND TABNAME = TABLE_NAME AND COLNAME = COLUMN_NAME",
+)
+"""Views of Db2's catalog that H2 lacks."""
+_NO_REMARKS = "CAST(NULL AS VARCHAR(254)) AS REMARKS"
+_STATES = {"42S02": "42704"}
+"""States of an error in H2, and in Db2."""
+_SAID = re.compile(r'COMMENT ON COLUMN "(\w+)"\."(\w+)"\."(\w+)" IS (.*)')
+_DROPPED = re.compile(r'DROP VIEW "(\w+)"\."(\w+)"')
+"""H2 has no comments on the columns of a view. So they are in a table, and go with the view."""
+Java = TypeVar("Java", bound="Derby")
 
 
 class Derby:
@@ -37,12 +60,15 @@ class Derby:
         self.home = home
         self.start()
 
+    def _libraries(self) -> Iterable[Path]:
+        return _JARS.glob("derby*.jar")
+
     def start(self) -> None:
         """Start it, after a kill, too."""
         port, token, self._process = launch_gateway(
             java_path=f"{home}/bin/java" if (home := os.environ.get("JAVA_HOME")) else "java",
             jarpath=str(next(_JARS.glob("py4j-*.jar"))),
-            classpath=":".join(map(str, _JARS.glob("derby*.jar"))),
+            classpath=":".join(map(str, self._libraries())),
             javaopts=[
                 "-Xmx256m",
                 f"-Dderby.system.home={self.home}",
@@ -78,10 +104,35 @@ class Derby:
         return DerbyConnection(self, schema)
 
 
+class H2(Derby):
+    """H2, with Db2's catalog as far as it is asked for. `statements`: all that it was told."""
+
+    def __init__(self, home: Path) -> None:
+        self.statements: list[str] = []
+        super().__init__(home)
+        session = self.session()
+        for statement in _CATALOG:
+            session.run(statement)
+        self.statements.clear()
+        session.close()
+
+    def _libraries(self) -> Iterable[Path]:
+        return jars.fetch("h2").glob("*.jar")
+
+    def session(self, user: str = "PUBLISHER", isolation: int = READ_COMMITTED) -> H2Session:
+        """Open a session."""
+        connection = self.gateway.jvm.java.sql.DriverManager.getConnection(
+            "jdbc:h2:mem:db;MODE=DB2;DB_CLOSE_DELAY=-1", user, ""
+        )
+        connection.setAutoCommit(False)
+        connection.setTransactionIsolation(isolation)
+        return H2Session(connection, self.statements)
+
+
 @contextmanager
-def derby(home: Path) -> Iterator[Derby]:
-    """A running one."""
-    found = Derby(home)
+def running(kind: type[Java], home: Path) -> Iterator[Java]:
+    """A process with a database of its own."""
+    found = kind(home)
     try:
         yield found
     finally:
@@ -110,7 +161,7 @@ def db2_or_derby(home: Path) -> Iterator[Derby | RealDb2]:
     if os.environ.get(f"{PREFIX}_HOST"):
         yield RealDb2()
     else:
-        with derby(home) as found:
+        with running(Derby, home) as found:
             yield found
 
 
@@ -120,6 +171,7 @@ class DerbyConnection:
 
     server: Derby
     schema: str
+    user: str = "PUBLISHER"
 
     @property
     def address(self) -> str:
@@ -128,7 +180,7 @@ class DerbyConnection:
 
     def open(self) -> DerbySession:
         """See `db2.Connection`."""
-        session = self.server.session()
+        session = self.server.session(self.user)
         session.run(f"SET SCHEMA {self.schema}")
         session.commit()
         return session
@@ -137,12 +189,23 @@ class DerbyConnection:
 class DerbySession:
     """See `db2.Session`."""
 
+    catalog: ClassVar = {
+        "SYSCAT.ROLES V": "(SELECT ROLEID AS ROLENAME FROM SYS.SYSROLES) V",
+        "SYSCAT.TABLES V": "(SELECT SCHEMANAME AS TABSCHEMA, TABLENAME AS TABNAME,"
+        f" {_NO_REMARKS} FROM SYS.SYSTABLES T JOIN SYS.SYSSCHEMAS S ON S.SCHEMAID = T.SCHEMAID) V",
+        "SYSCAT.COLUMNS V": "(SELECT SCHEMANAME AS TABSCHEMA, TABLENAME AS TABNAME, COLUMNNAME AS"
+        f" COLNAME, {_NO_REMARKS} FROM SYS.SYSCOLUMNS JOIN SYS.SYSTABLES T ON TABLEID ="
+        " REFERENCEID JOIN SYS.SYSSCHEMAS S ON S.SCHEMAID = T.SCHEMAID) V",
+    }
+    """Views of Db2's catalog, and what Derby has in their place."""
+
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
     def run(self, statement: str, *values: Any) -> None:
         """See `db2.Session`."""
-        self.many(statement, [values])
+        if not statement.startswith("COMMENT ON "):  # Derby has none
+            self.many(statement, [values])
 
     def many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
         """See `db2.Session`."""
@@ -156,6 +219,8 @@ class DerbySession:
 
     def ask(self, question: str, *values: Any) -> Iterator[Sequence[Any]]:
         """See `db2.Session`."""
+        for name, stand_in in self.catalog.items():
+            question = question.replace(name, stand_in)
         with refusals():
             prepared = self._connection.prepareStatement(question)
             _fill(prepared, values)
@@ -186,6 +251,41 @@ class DerbySession:
             self._connection.close()
 
 
+class H2Session(DerbySession):
+    """See `db2.Session`. Writes down what it is told in `statements`."""
+
+    catalog: ClassVar = {}
+
+    def __init__(self, connection: Any, statements: list[str]) -> None:
+        super().__init__(connection)
+        self._statements = statements
+
+    def run(self, statement: str, *values: Any) -> None:
+        """See `db2.Session`."""
+        self.many(statement, [values])
+        if dropped := _DROPPED.fullmatch(statement):
+            super().many(
+                "DELETE FROM SYSCAT.SAID WHERE TABSCHEMA = ? AND TABNAME = ?", [dropped.groups()]
+            )
+
+    def many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        """See `db2.Session`."""
+        self._statements.append(statement)
+        if said := _SAID.fullmatch(statement):
+            where = "TABSCHEMA = ? AND TABNAME = ? AND COLNAME = ?"
+            super().many(f"DELETE FROM SYSCAT.SAID WHERE {where}", [said.groups()[:3]])
+            super().many(
+                f"INSERT INTO SYSCAT.SAID VALUES (?, ?, ?, {said[4]})", [said.groups()[:3]]
+            )
+        elif not statement.startswith("LOCK TABLE "):  # H2 has none
+            super().many(statement, rows)
+
+    def ask(self, question: str, *values: Any) -> Iterator[Sequence[Any]]:
+        """See `db2.Session`."""
+        self._statements.append(question)
+        return super().ask(question, *values)
+
+
 def _fill(prepared: Any, values: Sequence[Any]) -> None:
     for place, value in enumerate(values, 1):
         if value is None:
@@ -209,6 +309,6 @@ def refusals() -> Iterator[None]:
         ):
             found = after
             state = found.getSQLState()
-        raise Refused(state, found.getMessage()) from None
+        raise Refused(_STATES.get(state, state), found.getMessage()) from None
     except Py4JError as error:  # the process is gone
         raise Refused("08001", str(error)) from None

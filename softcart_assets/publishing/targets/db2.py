@@ -54,24 +54,34 @@ _WAITED = ("57033", "40001", "40XL1", "40XL2", "X0X02")
 """Those of a lock that others hold for too long. The last three are Derby's."""
 _DENIED = ("42501", "42502", "42508")
 
+_LONGEST_COMMENT = 254
+"""Bytes of a comment."""
+
 _NUMBER = '"SC_NUMBER"'
 """The column with the number of a row, see `contents`."""
 
 _SET_UP = {
     "SC_LOCK": "(ID SMALLINT NOT NULL)",
     "SC_CURRENT": "(ID SMALLINT NOT NULL PRIMARY KEY, SLOT SMALLINT NOT NULL,"
-    " VERSION BIGINT NOT NULL, PRODUCTION_VERSION BIGINT NOT NULL,"
+    ' "VERSION" BIGINT NOT NULL, PRODUCTION_VERSION BIGINT NOT NULL,'
     " PUBLISHED_AT TIMESTAMP NOT NULL)",
     "SC_CONTENTS": "(SLOT SMALLINT NOT NULL, TABLE_NAME VARCHAR(128) NOT NULL,"
     " RELATION VARCHAR(128) NOT NULL, PLACE VARCHAR(128) NOT NULL, SINCE BIGINT NOT NULL,"
-    " LABEL VARCHAR(200) NOT NULL, CAPTURE VARCHAR(200), SNAPSHOT CLOB(10M),"
+    ' "LABEL" VARCHAR(200) NOT NULL, "CAPTURE" VARCHAR(200), SNAPSHOT CLOB(10M),'
     " ROW_COUNT BIGINT NOT NULL, ROW_NUMBERS VARCHAR(80) NOT NULL, DIGEST VARCHAR(80) NOT NULL,"
     " PRIMARY KEY (SLOT, TABLE_NAME))",
     "SC_VIEWS": "(NAME VARCHAR(128) NOT NULL PRIMARY KEY, PLACE VARCHAR(128) NOT NULL,"
     " SHOWN CLOB(1M) NOT NULL)",
     "SC_PLACES": "(PLACE VARCHAR(128) NOT NULL PRIMARY KEY)",
 }
-"""Our own tables, in the order in which they are made: the last one tells that all are there."""
+"""Our own tables, in the order in which they are made: the last one tells that all are there.
+Words that Db2 reserves are in quotation marks.
+"""
+_CONTENTS = (
+    'TABLE_NAME, RELATION, PLACE, SINCE, "LABEL", "CAPTURE", SNAPSHOT, ROW_COUNT, ROW_NUMBERS,'
+    " DIGEST"
+)
+"""The columns of SC_CONTENTS that follow the first."""
 
 
 class Refused(Exception):
@@ -258,7 +268,7 @@ class Server(target.Server):
 
     def current(self) -> Current | None:
         """See `target.Server`."""
-        found = self._ask("SELECT SLOT, VERSION, PRODUCTION_VERSION FROM SC_CURRENT")
+        found = self._ask('SELECT SLOT, "VERSION", PRODUCTION_VERSION FROM SC_CURRENT')
         return Current(*map(int, found[0])) if found else None
 
     def contents(self) -> dict[int, dict[str, Held]]:
@@ -266,8 +276,7 @@ class Server(target.Server):
         found: dict[int, dict[str, Held]] = {1: {}, 2: {}}
         self._places.clear()
         for slot, table, relation, place, since, label, capture, snapshot, *sums in self._ask(
-            "SELECT SLOT, TABLE_NAME, RELATION, PLACE, SINCE, LABEL, CAPTURE, SNAPSHOT, ROW_COUNT,"
-            " ROW_NUMBERS, DIGEST FROM SC_CONTENTS"
+            f"SELECT SLOT, {_CONTENTS} FROM SC_CONTENTS"
         ):
             count, number, digest = sums
             rows = Sums(Rows(int(count), Decimal(number)), Decimal(digest))
@@ -454,9 +463,8 @@ class Server(target.Server):
                     # The other slot starts from these places, too.
                     self._run("DELETE FROM SC_CONTENTS WHERE SLOT = ?", str(3 - slot))
                     self._run(
-                        f"INSERT INTO SC_CONTENTS SELECT CAST({3 - slot} AS SMALLINT),"
-                        " TABLE_NAME, RELATION, PLACE, SINCE, LABEL, CAPTURE, SNAPSHOT, ROW_COUNT,"
-                        f" ROW_NUMBERS, DIGEST FROM SC_CONTENTS WHERE SLOT = {slot}"
+                        f"INSERT INTO SC_CONTENTS SELECT CAST({3 - slot} AS SMALLINT), {_CONTENTS}"
+                        f" FROM SC_CONTENTS WHERE SLOT = {slot}"
                     )
                 return
             except Refused as error:
@@ -539,7 +547,35 @@ class Server(target.Server):
                 raise InUse(f"{NAME}: somebody is still reading {place}") from None
 
     def comment(self, relation: Relation, texts: dict[str, str]) -> None:
-        """See `target.Server`. Views get other places, and would lose them each time."""
+        """See `target.Server`. The views have them, and lose them with each new place."""
+        wanted = {name.upper(): _cut(text) for name, text in texts.items() if text}
+        view = relation.table.upper()
+        views = (view, self._schema, f"{self._schema}_READERS")
+        where = "V.TABNAME = ? AND V.TABSCHEMA IN (?, ?)"
+        there = self._ask(
+            f"SELECT V.TABSCHEMA, V.COLNAME, V.REMARKS FROM SYSCAT.COLUMNS V WHERE {where}"
+            f" UNION ALL SELECT V.TABSCHEMA, '', V.REMARKS FROM SYSCAT.TABLES V WHERE {where}",
+            *views,
+            *views,
+        )
+        try:
+            for schema, column, text in there:
+                if column not in wanted or wanted[column] == text:
+                    continue
+                name = f"{quote(schema)}.{quote(view)}"
+                named = f"COLUMN {name}.{quote(column)}" if column else f"TABLE {name}"
+                escaped = wanted[column].replace("'", "''")
+                self._run(f"COMMENT ON {named} IS '{escaped}'")
+        except Refused as error:
+            # Somebody reads the catalog. The next publication writes what is missing.
+            if error.state not in _WAITED:
+                raise
+            self._session.rollback()
+        self._done()
+
+
+def _cut(text: str) -> str:
+    return text.encode()[:_LONGEST_COMMENT].decode(errors="ignore")
 
 
 def _marks(count: int) -> str:
