@@ -98,8 +98,15 @@ LONGEST = (
     "tests/e2e/test_a_new_line.py",
     "tests/spark",
     "tests/e2e/test_online_retail.py",
-    "tests/faults/test_torture.py",
     "tests/integration/test_warehouse.py",
+    "tests/integration/test_stack.py",
+    "tests/integration/test_production_in_mysql.py",
+    "tests/integration/test_hadoop.py",
+    "tests/integration/test_ingestion_kafka.py",
+    "tests/integration/test_production_in_db2.py",
+    "tests/faults/test_torture.py",
+    "tests/integration/test_ods.py",
+    "tests/integration/test_type_matrix.py",
 )
 """What takes a minute or more comes first. Then no worker is left alone with it in the end."""
 
