@@ -22,8 +22,6 @@ from softcart_assets.stack.server import free_port
 if TYPE_CHECKING:
     from softcart_assets.connections import MySQLConnection
 
-KAFKA = "SOFTCART_KAFKA"
-"""The prefix of the settings of the local Kafka."""
 CONNECT = "SOFTCART_CONNECT"
 """The prefix of the settings of the local Connect."""
 _SECONDS = 10
