@@ -60,11 +60,13 @@ class Reader:
     first_at: float = 0
     last_at: float = 0
     lags: list[float] = field(default_factory=list)
+    _consumer: Consumer | None = None
 
     def read(self, wanted: int, done: threading.Event | None = None, *, parse: bool) -> None:
         """Read on until `wanted` messages have come, or until `done`."""
         self.count, self.lags = 0, []
         deadline = time.monotonic() + _PATIENCE_SECONDS
+        assert self._consumer
         while self.count < wanted and not (done and done.is_set()):
             if time.monotonic() > deadline:
                 raise rig.Failed(f"{self.topic} has {self.count} of {wanted} changes")
@@ -82,11 +84,19 @@ class Reader:
                     payload = json.loads(value)["payload"]
                     self.lags.append(now - payload["after"]["sent"] / 1_000_000)
 
+    def close(self) -> None:
+        """Hang up, while Kafka still runs."""
+        if self._consumer:
+            self._consumer.close()
+        self._consumer = None
+
     def open(self, *, at_end: bool) -> None:
         """Begin at the start of the topic, or at its end."""
+        self.close()
         self._consumer = Consumer(
             {
                 "bootstrap.servers": self.servers,
+                "log_level": 0,
                 "group.id": "bench",
                 "isolation.level": "read_committed",
                 "fetch.wait.max.ms": 20,
@@ -94,6 +104,8 @@ class Reader:
             }
         )
         parts = self._consumer.list_topics(self.topic, 30).topics[self.topic].partitions
+        if not parts:
+            raise rig.Failed(f"there is no topic {self.topic} yet")
         places = [TopicPartition(self.topic, part, 0) for part in parts]
         if at_end:
             for place in places:
@@ -171,6 +183,8 @@ def measure(home: Path, changes: int) -> list[tuple[Any, ...]]:
         to_kafka(SOURCE, mysql, kafka, partitions=4, once=True)
         _try(lambda: connect.follow("theirs", mysql))
         readers = {way: Reader(broker.servers, topic) for way, topic in TOPICS.items()}
+        for reader in readers.values():
+            stack.callback(reader.close)
         # The snapshot's row.
         for reader in readers.values():
             _try(lambda: reader.open(at_end=False))  # noqa: B023
@@ -207,15 +221,17 @@ def measure(home: Path, changes: int) -> list[tuple[Any, ...]]:
             ]
             for thread in threads:
                 thread.start()
-            count = _trickle(mysql, SECONDS)
-            deadline = time.monotonic() + 60
-            while any(reader.count < count for reader in readers.values()):
-                if time.monotonic() > deadline:
-                    raise rig.Failed(f"not all of {count} changes came")
-                time.sleep(0.1)
-            done.set()
-            for thread in threads:
-                thread.join()
+            try:
+                count = _trickle(mysql, SECONDS)
+                deadline = time.monotonic() + 60
+                while any(reader.count < count for reader in readers.values()):
+                    if time.monotonic() > deadline:
+                        raise rig.Failed(f"not all of {count} changes came")
+                    time.sleep(0.1)
+            finally:
+                done.set()
+                for thread in threads:
+                    thread.join()
         return [(way, rates[way], cpu[way], sizes[way], readers[way].lags) for way in readers]
 
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from softcart_assets.connections import KAFKA as KAFKA
 from softcart_assets.stack.java import JavaServer, libraries
 from softcart_assets.stack.server import free_port
 
