@@ -31,10 +31,11 @@ from softcart_assets.ingestion.capture.to_kafka import to_kafka
 from softcart_assets.ingestion.errors import IngestionError, TableBusy, TargetFailed
 from softcart_assets.ingestion.sinks.kafka import topics
 from softcart_assets.lines.model import Source, Table
+from softcart_assets.stack.kafka import Kafka
 from tests.support.ingestion import load_all, query, run
 
 KILLS = int(os.environ.get("SOFTCART_TEST_KILLS", "3"))
-"""How often the writer is killed. 200 of them take some minutes."""
+"""How often the writer is killed, and each tenth time Kafka as well. 200 take some minutes."""
 REPOSITORY = Path(__file__).parents[2]
 ROWS = Table("rows", "", ("id",), "cdc", ())
 SOURCE = Source("t", "mysql", "", (ROWS,), owner="team:test", prefix="SOFTCART_SHOP")
@@ -300,6 +301,7 @@ def test_a_table_that_cannot_go_on_leaves_the_others(writer: Writer) -> None:
         target=to_kafka,
         args=(writer.source, writer.mysql, writer.kafka),
         kwargs={"stopped": stopped, "partitions": 2},
+        daemon=True,
     )
     thread.start()
     try:
@@ -330,12 +332,13 @@ def test_who_comes_later_fences_the_one_before_off(writer: Writer) -> None:
         except BaseException as error:
             failed.append(error)
 
-    thread = threading.Thread(target=first)
+    thread = threading.Thread(target=first, daemon=True)
     thread.start()
     assert reported.wait(60)
     writer.once()
     writer.run("INSERT INTO `rows` VALUES (2)")
     thread.join(60)
+    assert not thread.is_alive()
     assert isinstance(failed[0], TableBusy), failed
     writer.once()
     assert sorted(writer.operations()) == ["c", "r"]
@@ -434,7 +437,7 @@ def traffic(mysql: MySQLConnection) -> Iterator[Traffic]:
 
 
 def test_each_transaction_is_seen_once_and_whole_through_kills(
-    writer: Writer, traffic: Traffic
+    writer: Writer, traffic: Traffic, kafka_server: Kafka
 ) -> None:
     writer.source = replace(
         SOURCE,
@@ -456,13 +459,20 @@ def test_each_transaction_is_seen_once_and_whole_through_kills(
         assert program.stdin
         assert program.stdout
         pickle.dump((writer.source, writer.mysql, writer.kafka), program.stdin)
-        for _ in range(KILLS):
+        for number in range(KILLS):
             program.stdin.write(b"\n")
             program.stdin.flush()
             process = int(program.stdout.readline())
             # It follows the log now, and is killed before, while or after it writes.
             assert program.stdout.readline().startswith(b"at")
             time.sleep(chance.random() * 0.8)
+            if number % 10 == 9:  # only where many kills are asked for
+                broker = kafka_server.process()
+                assert broker
+                broker.kill()
+                broker.wait(60)
+                kafka_server.up()
+                time.sleep(chance.random() * 3)
             os.kill(process, signal.SIGKILL)
             while program.stdout.readline().startswith(b"at"):
                 pass
