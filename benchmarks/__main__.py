@@ -12,6 +12,7 @@ from benchmarks import (
     documents,
     incremental,
     inspire,
+    kafka_sink,
     live,
     ods,
     pages,
@@ -20,7 +21,7 @@ from benchmarks import (
     shapes,
 )
 
-WHOLE = ("demo", "live", "inspire")
+WHOLE = ("demo", "live", "inspire", "kafka_sink")
 """What runs on servers of its own."""
 PARTS = {
     "copy": copy,
@@ -71,6 +72,8 @@ def main() -> None:
         live.run(arguments.minutes)
     if "inspire" in names:
         inspire.run()
+    if "kafka_sink" in names:
+        kafka_sink.run(arguments.scale)
     if wanted := [PARTS[name] for name in names if name not in WHOLE]:
         with rig.servers() as servers:
             for benchmark in wanted:

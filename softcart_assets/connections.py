@@ -609,12 +609,15 @@ class KafkaConnection:
     tls: Tls | None = None
 
     @classmethod
-    def from_env(cls, prefix: str) -> KafkaConnection:
-        """Read `<prefix>_BOOTSTRAP_SERVERS` and the other settings. Raises `SettingError`."""
+    def from_env(cls, prefix: str, topic_prefix: str | None = None) -> KafkaConnection:
+        """Read `<prefix>_BOOTSTRAP_SERVERS` and the other settings. Raises `SettingError`.
+
+        `topic_prefix`: that of the topics if the settings name none.
+        """
         return cls(
             prefix,
             setting(f"{prefix}_BOOTSTRAP_SERVERS"),
-            setting(f"{prefix}_TOPIC_PREFIX"),
+            setting(f"{prefix}_TOPIC_PREFIX", topic_prefix),
             setting(f"{prefix}_USER", ""),
             setting(f"{prefix}_PASSWORD", ""),
             setting(f"{prefix}_SASL_MECHANISM", "SCRAM-SHA-512"),
@@ -658,6 +661,26 @@ class KafkaConnection:
         transport = "SSL" if self.tls else "PLAINTEXT"
         found["security.protocol"] = f"SASL_{transport}" if self.user else transport
         return found
+
+
+KAFKA = "SOFTCART_KAFKA"
+"""The prefix of the settings of the Kafka that a stream writes to."""
+
+
+def kafka() -> KafkaConnection:
+    """The Kafka that a stream writes to. The local one, if the stack has it."""
+    return KafkaConnection.from_env(KAFKA, "softcart.")
+
+
+def kafka_partitions() -> int:
+    """The number of partitions of a new topic, -1 for as many as the broker says.
+
+    Raises `SettingError`.
+    """
+    text = setting(f"{KAFKA}_PARTITIONS", "-1")
+    if text != "-1" and not (text.isdecimal() and int(text)):
+        raise SettingError(f"{KAFKA}_PARTITIONS must be a number from 1 on, not {text!r}.")
+    return int(text)
 
 
 def staging() -> PostgresConnection:

@@ -22,9 +22,12 @@ from support.processor import ByFile, Processor
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from softcart_assets import jars
 from softcart_assets.assembly import LINES
 from softcart_assets.connections import (
+    KAFKA,
     DynamoConnection,
+    KafkaConnection,
     MongoConnection,
     MySQLConnection,
     PostgresConnection,
@@ -32,6 +35,7 @@ from softcart_assets.connections import (
 from softcart_assets.dbt import prepare_manifest
 from softcart_assets.lines.model import Source
 from softcart_assets.stack import Stack
+from softcart_assets.stack.kafka import Kafka
 from softcart_assets.stack.s3 import S3
 from softcart_assets.stack.server import free_port
 from softcart_assets.stores import LAKE, LAKE_PREFIX
@@ -205,6 +209,27 @@ def mysql97(mysql97_server: RealMySQL) -> Iterator[MySQLConnection]:
     """A fresh, empty database on a real MySQL 9.7."""
     with mysql_database(mysql97_server.connection()) as connection:
         yield connection
+
+
+@pytest.fixture(scope="session")
+def kafka_server(home: Path) -> Iterator[Kafka]:
+    """A Kafka, running. Without its jars, tests that need it are skipped."""
+    try:
+        jars.fetch("kafka")
+    except jars.JarsUnavailable as reason:
+        pytest.skip(str(reason))
+    server = Kafka(home, free_port(), "", {KAFKA: "kafka"})
+    try:
+        server.up()
+        yield server
+    finally:
+        server.down()
+
+
+@pytest.fixture
+def kafka(kafka_server: Kafka) -> KafkaConnection:
+    """The topics with a prefix that nobody else uses."""
+    return KafkaConnection("SOFTCART_X", kafka_server.servers, f"{secrets.token_hex(4)}.")
 
 
 @pytest.fixture(params=["mysql", "mysql97"])

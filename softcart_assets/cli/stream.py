@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,18 +16,38 @@ if TYPE_CHECKING:
     from softcart_assets.progress import StatusLine
 
 
+class Target(StrEnum):
+    """What a stream writes to."""
+
+    RAW = "raw"
+    KAFKA = "kafka"
+
+
 def stream(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="The source to follow.")],
     metrics_port: Annotated[
         int | None,
         typer.Option(help="Serve Prometheus metrics on this local port. 0 picks a free one."),
     ] = None,
+    to: Annotated[Target, typer.Option(help="Where the changes go.")] = Target.RAW,
+    once: Annotated[
+        bool, typer.Option("--once", help="With --to kafka: end at the log's present end.")
+    ] = False,
+    anew: Annotated[
+        bool,
+        typer.Option("--anew", help="With --to kafka: begin with a new snapshot of each table."),
+    ] = False,
 ) -> None:
-    """Apply the changes of a source to its raw tables within half a second, until Ctrl-C."""
-    from softcart_assets.connections import staging
+    """Apply the changes of a source to its raw tables within half a second, until Ctrl-C.
+
+    With --to kafka it writes them to topics in Debezium's format instead, each change once.
+    """
+    from softcart_assets.connections import kafka, kafka_partitions, staging
     from softcart_assets.ingestion.capture import Status
     from softcart_assets.ingestion.capture import stream as follow
     from softcart_assets.ingestion.capture.metrics import served
+    from softcart_assets.ingestion.capture.to_kafka import to_kafka
+    from softcart_assets.ingestion.connectors import connector
     from softcart_assets.progress import StatusLine
     from softcart_assets.stores import lake_uri
 
@@ -34,6 +55,10 @@ def stream(
     declared, _ = settings.chosen([source])[0]
     if not any(table.strategy == "cdc" for table in declared.tables):
         raise typer.BadParameter(f"{source!r} declares no table with strategy 'cdc'")
+    if to is Target.KAFKA and not connector(declared.kind).has_log:
+        raise typer.BadParameter(f"only a MySQL source can be written to Kafka, not {source!r}")
+    if to is Target.RAW and (once or anew):
+        raise typer.BadParameter("--once and --anew belong to --to kafka")
     status = Status(source)
     shown = StatusLine()
     with ExitStack() as stack:
@@ -41,14 +66,24 @@ def stream(
             port = stack.enter_context(served(status, metrics_port))
             typer.echo(f"Metrics: http://127.0.0.1:{port}/metrics")
         typer.echo(f"Process {os.getpid()} follows {source}. Ctrl-C ends it at any time.")
-        follow(
-            declared,
-            settings.database(declared),
-            staging(),
-            lake_uri(),
-            status=status,
-            on_report=lambda status: _show(shown, status),
-        )
+        database = settings.database(declared)
+
+        def on_report(status: Status) -> None:
+            _show(shown, status)
+
+        if to is Target.KAFKA:
+            to_kafka(
+                declared,
+                database,
+                kafka(),
+                partitions=kafka_partitions(),
+                status=status,
+                on_report=on_report,
+                once=once,
+                anew=anew,
+            )
+        else:
+            follow(declared, database, staging(), lake_uri(), status=status, on_report=on_report)
     typer.echo(f"Stopped at {status.position}. Everything up to there is committed.")
 
 

@@ -103,6 +103,12 @@ class Changes:
         return pa.array(np.delete(numbers, places)), numbers[places].tolist()
 
     @property
+    def run_of_row(self) -> np.ndarray:
+        """The number of the run of each row."""
+        numbers: np.ndarray = self._run_numbers[0].to_numpy()
+        return numbers
+
+    @property
     def is_open(self) -> bool:
         """Whether the last transaction is not committed yet. All others are."""
         return self.runs[-1].position is None

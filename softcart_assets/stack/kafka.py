@@ -16,14 +16,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from softcart_assets.connections import KAFKA as KAFKA
 from softcart_assets.stack.java import JavaServer, libraries
 from softcart_assets.stack.server import free_port
 
 if TYPE_CHECKING:
     from softcart_assets.connections import MySQLConnection
 
-KAFKA = "SOFTCART_KAFKA"
-"""The prefix of the settings of the local Kafka."""
 CONNECT = "SOFTCART_CONNECT"
 """The prefix of the settings of the local Connect."""
 _SECONDS = 10

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from softcart_assets.assembly import LINES
 from softcart_assets.connections import (
+    KAFKA,
     LOCAL_PREFIXES,
     METASTORE,
     PRODUCTION_MYSQL,
@@ -36,7 +37,7 @@ from softcart_assets.stack.hadoop import (
     ResourceManager,
     client_environment,
 )
-from softcart_assets.stack.kafka import CONNECT, KAFKA, Connect, Kafka
+from softcart_assets.stack.kafka import CONNECT, Connect, Kafka
 from softcart_assets.stack.metastore import Metastore
 from softcart_assets.stack.mongo import Mongo
 from softcart_assets.stack.mysql import MySQL

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -28,33 +27,12 @@ from softcart_assets.ingestion.errors import (
 from softcart_assets.ingestion.load import changed_tables, loaded_positions, replay
 from softcart_assets.ingestion.request import LoadRequest, LoadResult
 from softcart_assets.lines.model import RunningTotal, Source, Table
-from softcart_assets.stack.kafka import CONNECT, KAFKA, Connect, Kafka
+from softcart_assets.stack.kafka import CONNECT, Connect, Kafka
 from softcart_assets.stack.server import free_port
 from tests.support.ingestion import classify, load_all, query, run
 
 ROWS = Table("rows", "", ("id",), "cdc", classify(none="id amount note at"), history=True)
 SOURCE = Source("t", "kafka", "", (ROWS,), owner="team:test", prefix="SOFTCART_X")
-
-
-@pytest.fixture(scope="session")
-def kafka_server(home: Path) -> Iterator[Kafka]:
-    """A Kafka, running. Without its jars, tests that need it are skipped."""
-    try:
-        jars.fetch("kafka")
-    except jars.JarsUnavailable as reason:
-        pytest.skip(str(reason))
-    server = Kafka(home, free_port(), "", {KAFKA: "kafka"})
-    try:
-        server.up()
-        yield server
-    finally:
-        server.down()
-
-
-@pytest.fixture
-def kafka(kafka_server: Kafka) -> KafkaConnection:
-    """The topics with a prefix that nobody else uses."""
-    return KafkaConnection("SOFTCART_X", kafka_server.servers, f"{secrets.token_hex(4)}.")
 
 
 @pytest.fixture

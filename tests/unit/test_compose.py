@@ -19,11 +19,11 @@ import yaml
 from dotenv import dotenv_values
 
 from softcart_assets.assembly import LINES
-from softcart_assets.connections import METASTORE, PRODUCTION_DB2, PRODUCTION_MYSQL
+from softcart_assets.connections import KAFKA, METASTORE, PRODUCTION_DB2, PRODUCTION_MYSQL
 from softcart_assets.ingestion.connectors import TLS_SETTINGS, connector
 from softcart_assets.lines.model import Source
 from softcart_assets.stack.derived import compose, dotenv, passwords_script
-from softcart_assets.stack.kafka import CONNECT, KAFKA
+from softcart_assets.stack.kafka import CONNECT
 from softcart_assets.stack.postgres import WAREHOUSES
 
 REPOSITORY = Path(__file__).parents[2]
@@ -133,14 +133,15 @@ def _setting_problems(files: Files) -> Iterator[str]:
     own = (*WAREHOUSES, PRODUCTION_MYSQL, PRODUCTION_DB2)
     suffixes = dict.fromkeys(own, ("HOST", "PORT", "USER", "PASSWORD", "DATABASE", *tls))
     suffixes[METASTORE] = ("URI",)
+    suffixes[KAFKA] = (*(each.suffix for each in connector("kafka").settings), "PARTITIONS")
     suffixes |= {
         source.env_prefix: tuple(each.suffix for each in connector(source.kind).settings)
         for source in (*LINES.sources, *files.others)
     }
     read = {f"{prefix}_{suffix}" for prefix, all_of in suffixes.items() for suffix in all_of}
     mentioned = set(VARIABLE.findall(files.code))
-    # Nothing reads the settings of the last two: they tell people where the local servers are.
-    prefixes = {"SOFTCART_LAKE", "SOFTCART_EXTRACTS", "SOFTCART_SPARK", METASTORE, KAFKA, CONNECT}
+    # Nothing reads the settings of the last one: they tell people where the local server is.
+    prefixes = {"SOFTCART_LAKE", "SOFTCART_EXTRACTS", "SOFTCART_SPARK", METASTORE, CONNECT}
     read |= mentioned - suffixes.keys() - prefixes
     # The beginning of names that an application's settings share is no setting.
     declared = {each.name for line in LINES for each in line.settings}

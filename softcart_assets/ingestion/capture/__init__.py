@@ -1,5 +1,5 @@
 """Change data capture: reads the binary log of a MySQL or MariaDB server and applies it to raw,
-history and the lake.
+history and the lake. `to_kafka` writes it to Kafka.
 """
 
 from softcart_assets.ingestion.capture.bounded import catch_up

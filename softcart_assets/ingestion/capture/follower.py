@@ -11,17 +11,15 @@ lost or doubled.
 
 from __future__ import annotations
 
-import queue
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 
 import psycopg
 
 from softcart_assets.ingestion.capture.definitions import Definitions
 from softcart_assets.ingestion.capture.job import FLUSH_BUCKETS, Job
-from softcart_assets.ingestion.capture.reading import Piece, Question, Reading
+from softcart_assets.ingestion.capture.reading import Piece, Reading
 from softcart_assets.ingestion.captured import Captured, CapturedTable, TableFailed
 from softcart_assets.ingestion.changes import Changes
 from softcart_assets.ingestion.connectors.mysql.events import TableMap, Unreadable
@@ -40,8 +38,6 @@ _FLUSH_SECONDS = 0.1
 _LIST_SECONDS = 60.0
 _LIST_BYTES = 256 << 20
 _TICK_SECONDS = 1.0
-
-_NOTHING = Piece([], None)
 
 
 class Follower:
@@ -167,30 +163,11 @@ class Follower:
         """Apply what the reading thread hands over."""
         ticked = time.monotonic()
         is_between = True
-        while True:
+        for piece in reading.taken():
             self.job.status.heard_at = time.monotonic()
-            reading.is_applying = False
-            item: Piece | Question | BaseException | None = _NOTHING
-            with suppress(queue.Empty):
-                # With a timeout, so that ticks come even if the log is silent.
-                item = reading.pieces.get(timeout=0.2)
-            reading.is_applying = True
-            match item:
-                case None:
-                    return
-                case Piece() if item is _NOTHING:
-                    pass
-                case Piece():
-                    self._flush(item)
-                    is_between = item.place is not None
-                case Question():
-                    try:
-                        item.answer.set_result(item.ask())
-                    except BaseException as error:
-                        item.answer.set_exception(error)
-                        raise
-                case BaseException():
-                    raise item
+            if piece is not None:
+                self._flush(piece)
+                is_between = piece.place is not None
             # Not within a transaction: whoever stops there throws away what was staged of it.
             if is_between and on_tick and time.monotonic() - ticked >= _TICK_SECONDS:
                 ticked = time.monotonic()

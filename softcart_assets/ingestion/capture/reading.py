@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -179,6 +179,38 @@ class Reading:
                 if isinstance(item, Question):
                     item.answer.cancel()
         self._thread.join()
+
+    def taken(self) -> Iterator[Piece | None]:
+        """Yield the pieces as they come, and None whenever nothing has come for a moment.
+
+        Answers questions in between. Raises what the thread has failed with.
+        """
+        while True:
+            self.is_applying = False
+            # The piece before is large, and must not stay in memory while nothing comes.
+            item: Piece | Question | BaseException | None = None
+            try:
+                # With a timeout, so that the caller can do what is due even if the log is silent.
+                item = self.pieces.get(timeout=0.2)
+            except queue.Empty:
+                self.is_applying = True
+                yield None
+                continue
+            self.is_applying = True
+            match item:
+                case None:
+                    return
+                case Question():
+                    try:
+                        item.answer.set_result(item.ask())
+                    except BaseException as error:
+                        item.answer.set_exception(error)
+                        raise
+                    yield None
+                case BaseException():
+                    raise item
+                case _:
+                    yield item
 
     def _run(self) -> None:
         try:

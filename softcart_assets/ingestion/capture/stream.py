@@ -71,7 +71,7 @@ def stream(
     """
     stopped = stopped or threading.Event()
     job = Job(source, connection, staging, lake_uri, status or Status(source.name))
-    with _ended_by_signals(stopped):
+    with ended_by_signals(stopped):
         if connector(source.kind).has_log:
             with _watched(job, stopped):
                 _Stream(job, stopped, on_report).run()
@@ -80,7 +80,8 @@ def stream(
 
 
 @contextmanager
-def _ended_by_signals(stopped: threading.Event) -> Iterator[None]:
+def ended_by_signals(stopped: threading.Event) -> Iterator[None]:
+    """Set `stopped` at SIGTERM or Ctrl-C while the block runs."""
     # Python allows signal handlers in the main thread only.
     if threading.current_thread() is not threading.main_thread():
         yield
