@@ -4,7 +4,7 @@
 unexport PYTHONDONTWRITEBYTECODE
 SOFTCART := .venv/bin/softcart
 
-.PHONY: help install manifest demo demo-hadoop hadoop test slowest search torture up kafka down ui bench lint typecheck format picture lock pins audit doctor clean
+.PHONY: help install manifest demo demo-hadoop hadoop test slowest search torture up kafka superset down ui bench lint typecheck format picture lock pins audit doctor clean
 .PHONY: lint-sql lint-definitions lint-imports lint-english lint-style
 
 help: ## List the targets
@@ -31,6 +31,9 @@ up: manifest ## Start the local servers
 
 kafka: manifest ## Start the local servers with Kafka and Debezium, which Maven brings
 	@$(SOFTCART) up --with kafka --with debezium
+
+superset: manifest ## Start the local servers with Superset, a BI server in an environment of its own
+	@$(SOFTCART) up --with superset
 
 down: install ## Stop the local servers; data stay
 	@$(SOFTCART) down
@@ -87,9 +90,13 @@ picture: install ## Draw who imports whom and, after `make demo`, pages and scre
 	set -e; for each in $(filter-out docs/draw_packages.py,$(wildcard docs/draw_*.py)); do \
 	  $(SOFTCART) run -- python $$each; done
 
+RESOLVE := ./bootstrap.sh uv pip compile --quiet --universal --python-version 3.11 --no-header \
+  --no-annotate --generate-hashes
+
 lock: ## Resolve requirements.in and requirements-dev.in into requirements.lock, with hashes
-	./bootstrap.sh uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
-	  --generate-hashes requirements.in requirements-dev.in --output-file requirements.lock
+	$(RESOLVE) requirements.in requirements-dev.in --output-file requirements.lock
+	$(RESOLVE) softcart_assets/stack/in_superset/requirements.in \
+	  --output-file softcart_assets/stack/in_superset/requirements.lock
 	./bootstrap.sh
 	.venv/bin/python docs/list_licences.py
 

@@ -22,6 +22,7 @@ PURPOSES = {
     "alerts": "tells people of problems",
     "assembly": "LINES, validated together",
     "audits": "what must hold of data",
+    "bi": "dashboards in Superset",
     "cli": "the command softcart",
     "comments": "what columns mean",
     "components": "declarations to Dagster objects",

@@ -13,10 +13,7 @@ _FLAGS = "headless=new no-sandbox hide-scrollbars disable-gpu lang=en-GB virtual
 
 
 def take(browser: str, page: Path, picture: Path, width: int, height: int) -> None:
-    """Write a picture of a page in a file, without what is empty at its end.
-
-    256 colours are enough for it, and make the file a third as large. `height`: at most.
-    """
+    """Write a picture of a page in a file, see `keep`. `height`: at most."""
     with TemporaryDirectory() as folder:
         taken = Path(folder) / "picture.png"
         subprocess.run(
@@ -32,6 +29,15 @@ def take(browser: str, page: Path, picture: Path, width: int, height: int) -> No
             capture_output=True,
         )
         image = Image.open(taken).convert("RGB")
+    keep(image, picture)
+
+
+def keep(image: Image.Image, picture: Path) -> None:
+    """Write a picture without what is empty at its end.
+
+    256 colours are enough for it, and make the file a third as large.
+    """
+    width, height = image.size
     paper = Image.new("RGB", image.size, image.getpixel((0, height - 1)))
     box = ImageChops.difference(image, paper).getbbox()
     end = min(height, box[3] + _MARGIN) if box else height

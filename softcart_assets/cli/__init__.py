@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from softcart_assets.cli import (
     alerts,
+    bi,
     contracts,
     lines,
     ods,
@@ -118,6 +119,7 @@ app.add_typer(ods.ods, name="ods")
 app.add_typer(tokens.tokens, name="tokens")
 app.add_typer(alerts.alerts, name="alerts")
 app.add_typer(contracts.contracts, name="contracts")
+app.add_typer(bi.bi, name="bi")
 
 
 def _of_application(context: typer.Context) -> None:

@@ -35,6 +35,7 @@ def passwords_script(sources: Sequence[Source]) -> str:
     names = [f"{source.env_prefix}_PASSWORD" for source in _of_kind(sources, "mysql")]
     names += ["SOFTCART_MONGO_PASSWORD"] if _of_kind(sources, "mongodb") else []
     names += ["SOFTCART_STAGING_PASSWORD", "SOFTCART_PAGES_PASSWORD"]
+    names += ["SOFTCART_SUPERSET_PASSWORD", "SOFTCART_SUPERSET_SECRET_KEY"]
     return _rendered("passwords.sh", sources, passwords=names)
 
 

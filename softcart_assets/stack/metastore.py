@@ -9,7 +9,6 @@ from pathlib import Path
 from softcart_assets.paths import REPOSITORY
 from softcart_assets.stack.java import JavaServer
 from softcart_assets.stack.postgres import Postgres
-from softcart_assets.stack.server import USER
 from softcart_assets.stack.xml import site_xml
 from softcart_assets.stores import LAKE, hadoop_jars, hadoop_keys, hadoop_settings
 
@@ -54,21 +53,7 @@ class Metastore(JavaServer):
 
     def initialise(self, data: Path) -> None:
         """See `Server`. Makes the tables in a database of its own, which it empties before."""
-        from softcart_assets.connections import PostgresConnection
-
-        admin = PostgresConnection(
-            "SOFTCART_STAGING",
-            "127.0.0.1",
-            self._postgres.port,
-            USER,
-            self._postgres.password,
-            "postgres",
-        )
-        with admin.connect(autocommit=True) as session:
-            session.execute(f"DROP DATABASE IF EXISTS {_DATABASE} WITH (FORCE)".encode())
-            session.execute(f"DROP ROLE IF EXISTS {_DATABASE}".encode())
-            session.execute(f"CREATE ROLE {_DATABASE} LOGIN PASSWORD '{self.password}'".encode())
-            session.execute(f"CREATE DATABASE {_DATABASE} OWNER {_DATABASE}".encode())
+        self._postgres.make_database(_DATABASE, self.password)
         self.run([*self._java(), "--create"], cwd=self.home)
         data.mkdir()
 

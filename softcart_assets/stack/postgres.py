@@ -14,10 +14,14 @@ import subprocess
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from softcart_assets.stack.server import STOP_SECONDS, USER, SqlServer, StackError, alive_after
+
+if TYPE_CHECKING:
+    from softcart_assets.connections import PostgresConnection
 
 NOBODY = 65534
 
@@ -188,12 +192,24 @@ class Postgres(SqlServer):
 
     def prepare(self) -> None:
         """See `Server`. There are never new databases: all are made with the data directory."""
+        self._connection(next(iter(self.databases.values()))).connect().close()
+
+    def make_database(self, name: str, password: str) -> None:
+        """Make an empty database for another server of the stack, with its owner of that name.
+
+        The server runs. What was in a database of that name is gone.
+        """
+        with self._connection("postgres").connect(autocommit=True) as session:
+            session.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+            session.execute(f"DROP ROLE IF EXISTS {name}".encode())
+            session.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{password}'".encode())
+            session.execute(f"CREATE DATABASE {name} OWNER {name}".encode())
+
+    def _connection(self, database: str) -> PostgresConnection:
         from softcart_assets.connections import PostgresConnection
 
-        prefix, database = next(iter(self.databases.items()))
-        PostgresConnection(
-            prefix, "127.0.0.1", self.port, USER, self.password, database
-        ).connect().close()
+        prefix = next(iter(self.databases))
+        return PostgresConnection(prefix, "127.0.0.1", self.port, USER, self.password, database)
 
     def _hand_over(self, *paths: Path) -> None:
         """Give files to the user that the server will run as, if they are another's."""

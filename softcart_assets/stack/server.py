@@ -114,6 +114,8 @@ class Server(ABC):
     """What stands before the port on the command line."""
     ports: ClassVar[int] = 1
     """How many ports in a row it listens on."""
+    start_seconds: ClassVar[int] = START_SECONDS
+    """How long its start may take."""
     address: ClassVar[str]
     """The setting by which users name a server of their own: `<prefix>_HOST`, for example."""
 
@@ -290,7 +292,7 @@ class Server(ABC):
         """Wait until the server can be used. False if it died instead."""
         from softcart_assets.connections import ServerUnreachable  # see `prepare`
 
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + self.start_seconds
         while True:
             reason = f"nothing listens on port {self.port}."
             try:
@@ -306,7 +308,7 @@ class Server(ABC):
                 reason = "it ended at once."
                 break
             if time.monotonic() > deadline:
-                reason = f"it does not answer after {START_SECONDS} s. {reason}"
+                reason = f"it does not answer after {self.start_seconds} s. {reason}"
                 break
             time.sleep(0.05)
         lines = (

@@ -44,6 +44,7 @@ from softcart_assets.stack.mysql import MySQL
 from softcart_assets.stack.postgres import WAREHOUSES, Postgres
 from softcart_assets.stack.s3 import S3
 from softcart_assets.stack.server import Server, StackError, free_port
+from softcart_assets.stack.superset import SUPERSET, Superset
 from softcart_assets.stores import LAKE, LAKE_PREFIX, is_s3
 
 PRODUCTS: Mapping[str, type[Server]] = {"mysql": MySQL, "mongodb": Mongo, "dynamodb": DynamoDB}
@@ -59,6 +60,7 @@ EXTRAS: Mapping[str, Mapping[type[Server], tuple[str, str]]] = {
     "kafka": {Kafka: _KAFKA},
     # Debezium writes to Kafka.
     "debezium": {Kafka: _KAFKA, Connect: (CONNECT, "connect")},
+    "superset": {Superset: (SUPERSET, "superset")},
 }
 """What is there only for who asks: its servers, each with the prefix of its settings and its
 database."""
@@ -140,12 +142,12 @@ class Stack:
             self._save_state(servers)
             for folder in self.folders().values():
                 folder.mkdir(parents=True, exist_ok=True)
-            *needed, connect, hive = servers
+            *needed, connect, superset, hive = servers
             with ThreadPoolExecutor(max_workers=len(needed)) as pool:
                 list(pool.map(lambda server: server.up(), filter(self.local_prefixes, needed)))
-            # Its Kafka runs by then.
-            if self.local_prefixes(connect):
-                connect.up()
+            # What they need runs by then.
+            for server in filter(self.local_prefixes, (connect, superset)):
+                server.up()
             if metastore and self.local_prefixes(hive):
                 hive.up()
             self._save_state(servers)
@@ -298,7 +300,8 @@ class Stack:
             return found
 
         hive = server(Metastore, postgres=postgres, lake=lake)
-        return *needed, server(Connect, kafka=kafka), hive
+        superset = server(Superset, postgres=postgres)
+        return *needed, server(Connect, kafka=kafka), superset, hive
 
     def _databases(self, product: type[Server]) -> dict[str, str]:
         """The databases of this server: prefix of the settings → database."""

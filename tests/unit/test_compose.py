@@ -4,6 +4,7 @@ sees without Docker.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ from softcart_assets.lines.model import Source
 from softcart_assets.stack.derived import compose, dotenv, passwords_script
 from softcart_assets.stack.kafka import CONNECT
 from softcart_assets.stack.postgres import WAREHOUSES
+from softcart_assets.stack.superset import SUPERSET
 
 REPOSITORY = Path(__file__).parents[2]
 OTHERS = (
@@ -34,6 +36,11 @@ OTHERS = (
     Source("inbox", "files", "", ()),
     Source("visits", "dynamodb", "", ()),
 )
+PROFILES = {
+    "hadoop": {"namenode", "datanode"},
+    "kafka": {"kafka", "connect"},
+    "bi": {"superset"},
+}
 VARIABLE = re.compile(r"SOFTCART_[A-Z0-9_]*[A-Z0-9]\b")
 
 
@@ -46,6 +53,8 @@ class Files:
     dockerfile: str
     bootstrap: str
     lock: str
+    superset: tuple[str, str]
+    """The Dockerfile of Superset, and the lock of its environment."""
     code: str
     others: tuple[Source, ...] = ()
     """Sources that are declared besides those of the lines of business."""
@@ -73,6 +82,10 @@ def files() -> Files:
         dockerfile=text("docker/Dockerfile"),
         bootstrap=text("bootstrap.sh"),
         lock=text("requirements.lock"),
+        superset=(
+            text("docker/superset.Dockerfile"),
+            text("softcart_assets/stack/in_superset/requirements.lock"),
+        ),
         code=_code(),
     )
 
@@ -119,6 +132,10 @@ def _version_problems(files: Files) -> Iterator[str]:
         image = service.get("image", "")
         if image.startswith("apache/spark:") and not image.startswith(f"apache/spark:{spark}-"):
             yield f"{name}: {image} is not the version of pyspark, {spark}"
+    image, lock = files.superset
+    [version] = re.findall(r"^FROM apache/superset:(\S+)$", image, re.MULTILINE)
+    if f"\napache-superset=={version} " not in lock:
+        yield f"docker/superset.Dockerfile: Superset {version} is not the version of the local one"
     [taken] = re.findall(r"sed -n .* requirements.lock ", files.bootstrap)
     if taken not in files.dockerfile:
         yield "docker/Dockerfile: uv is not taken from requirements.lock as bootstrap.sh does"
@@ -140,8 +157,9 @@ def _setting_problems(files: Files) -> Iterator[str]:
     }
     read = {f"{prefix}_{suffix}" for prefix, all_of in suffixes.items() for suffix in all_of}
     mentioned = set(VARIABLE.findall(files.code))
-    # Nothing reads the settings of the last one: they tell people where the local server is.
+    # Nothing reads the settings of the last two: they tell people where the local servers are.
     prefixes = {"SOFTCART_LAKE", "SOFTCART_EXTRACTS", "SOFTCART_SPARK", METASTORE, CONNECT}
+    prefixes |= {SUPERSET}
     read |= mentioned - suffixes.keys() - prefixes
     # The beginning of names that an application's settings share is no setting.
     declared = {each.name for line in LINES for each in line.settings}
@@ -186,6 +204,18 @@ def test_everything_agrees_with_more_sources(files: Files, tmp_path: Path) -> No
     assert environment["SOFTCART_VISITS_TABLE_PREFIX"] == "visits."
     passwords = more.compose["services"]["mysql"]["environment"]
     assert passwords["SOFTCART_LOYALTY_PASSWORD"] == environment["SOFTCART_LOYALTY_PASSWORD"]
+
+
+def test_only_who_asks_gets_the_servers_of_a_profile(files: Files) -> None:
+    services = files.compose["services"]
+    found: dict[str, set[str]] = {}
+    for name, service in services.items():
+        for profile in service.get("profiles", ["everybody"]):
+            found.setdefault(profile, set()).add(name)
+    everybody = found.pop("everybody")
+    assert found == PROFILES
+    waiting = {other for name in everybody for other in services[name].get("depends_on", {})}
+    assert waiting <= everybody
 
 
 def test_every_password_is_generated_once(tmp_path: Path) -> None:
@@ -279,7 +309,7 @@ def test_a_broken_service_is_noticed(
 
 
 def test_broken_files_are_noticed(files: Files) -> None:
-    def told(**changes: str) -> list[str]:
+    def told(**changes: str | tuple[str, str]) -> list[str]:
         return list(problems(replace(files, **changes)))
 
     assert ".env.example: SOFTCART_HOME is missing" in told(
@@ -294,6 +324,8 @@ def test_broken_files_are_noticed(files: Files) -> None:
     assert ".env.example: SOFTCART_NEW is missing" in told(
         code=files.code + 'setting("SOFTCART_NEW")'
     )
+    superset = (files.superset[0].replace("superset:6", "superset:5"), files.superset[1])
+    assert any("is not the version of the local one" in each for each in told(superset=superset))
     other = files.dockerfile.replace("requirements.lock >uv.lock", "other.lock >uv.lock")
     assert any("uv is not" in problem for problem in told(dockerfile=other))
     assert "docker/Dockerfile: there is no nofile" in told(
@@ -329,5 +361,13 @@ def test_docker_compose_accepts_the_file() -> None:
         or subprocess.run([*command, "version"], capture_output=True).returncode
     ):
         pytest.skip("docker compose is not installed")
-    checked = subprocess.run([*command, "config", "--quiet"], capture_output=True, text=True)
-    assert checked.returncode == 0, checked.stderr
+    # Not the passwords of whoever runs the tests.
+    passwords = dict.fromkeys(re.findall(r"\$\{(\w+):\?", compose(LINES.sources)), "secret")
+    for profile in ((), *(("--profile", each) for each in PROFILES)):
+        checked = subprocess.run(
+            [*command, *profile, "config", "--quiet"],
+            capture_output=True,
+            text=True,
+            env=os.environ | passwords,
+        )
+        assert checked.returncode == 0, checked.stderr

@@ -18,6 +18,7 @@ import pytest
 from docs import audit_packages, list_licences
 
 REPOSITORY = Path(__file__).parents[2]
+LOCK_OF_SUPERSET = REPOSITORY / "softcart_assets/stack/in_superset/requirements.lock"
 OURS = {"softcart_assets", "seed_data", "spark", "benchmarks", "tests", "support", "docs"}
 
 
@@ -57,7 +58,9 @@ def _files(*folders: str) -> list[Path]:
 
 
 def test_what_the_project_imports_is_in_requirements_in() -> None:
-    imported = _imported(_files("softcart_assets", "seed_data", "spark"))
+    # Superset has an environment of its own, with a lock of its own.
+    files = _files("softcart_assets", "seed_data", "spark")
+    imported = _imported(file for file in files if file.parent.name != "in_superset")
     assert {"dagster", "jinja2", "dotenv"} <= imported
     assert _missing(imported, _named("requirements.in")) == []
 
@@ -84,8 +87,9 @@ def test_the_installed_project_depends_on_what_requirements_in_names() -> None:
     assert installed_with == _named("requirements.in")
 
 
-def test_everything_in_the_lock_has_a_hash_and_no_host() -> None:
-    lock = list_licences.LOCK.read_text()
+@pytest.mark.parametrize("file", [list_licences.LOCK, LOCK_OF_SUPERSET], ids=["ours", "superset"])
+def test_everything_in_the_lock_has_a_hash_and_no_host(file: Path) -> None:
+    lock = file.read_text()
     packages = re.split(r"^(?=[a-z0-9])", lock, flags=re.MULTILINE)[1:]
     assert len(packages) > 150
     assert [each for each in packages if "--hash=sha256:" not in each] == []
@@ -95,7 +99,7 @@ def test_everything_in_the_lock_has_a_hash_and_no_host() -> None:
 
 
 def test_the_installer_installs_nothing_that_the_lock_does_not_vouch_for() -> None:
-    for name in ("bootstrap.sh", "docker/Dockerfile"):
+    for name in ("bootstrap.sh", "docker/Dockerfile", "docker/superset.Dockerfile"):
         commands = (REPOSITORY / name).read_text().replace("\\\n", " ").splitlines()
         installing = [line for line in commands if re.search(r"uv pip sync|pip install", line)]
         # Our own package has nothing to compare with. Its dependencies are left out.

@@ -1,0 +1,1 @@
+"""What runs in Superset's own environment, and imports nothing of ours: settings and a server."""
