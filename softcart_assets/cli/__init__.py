@@ -18,6 +18,7 @@ from softcart_assets.cli import (
     contracts,
     lines,
     ods,
+    privacy,
     publication,
     quarantine,
     seed,
@@ -118,6 +119,7 @@ app.add_typer(ods.ods, name="ods")
 app.add_typer(tokens.tokens, name="tokens")
 app.add_typer(alerts.alerts, name="alerts")
 app.add_typer(contracts.contracts, name="contracts")
+app.add_typer(privacy.privacy, name="privacy")
 
 
 def _of_application(context: typer.Context) -> None:

@@ -1,5 +1,5 @@
 """No column reaches the raw layer unclassified: neither of MySQL's tables nor of MongoDB's
-documents.
+documents. A person is found in everything that is made from them.
 """
 
 from softcart_assets.assembly import LINES
@@ -28,3 +28,8 @@ def test_an_unclassified_column_is_found(project):
         )
         assert session.execute(UNCLASSIFIED).fetchall()
         session.rollback()
+
+
+def test_a_person_can_be_found_in_all_that_is_made(project):
+    code, told = project.run("softcart", "privacy", "routes", "--problems")
+    assert (code, told) == (0, "")
