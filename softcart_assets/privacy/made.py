@@ -80,7 +80,12 @@ class Tracing:
             self._found[column] = frozenset()  # a model that reads itself
             schema, table, name = column
             found: set[Column] = set()
-            for each in self._lineage.get((schema, table), {}).get(name, ()):
+            # What is not personal here is not personal in what is made from it.
+            is_hidden = name in self._not_personal.get((schema, table), ())
+            origins: Collection[Column] = (
+                () if is_hidden else self._lineage.get((schema, table), {}).get(name, ())
+            )
+            for each in origins:
                 read = self._sources.get(each)
                 if read is None:
                     found |= self.origins(each)
@@ -97,9 +102,8 @@ class Tracing:
             if any((schema, table, column) in self._sources for column in columns):
                 continue
             each = found[schema, table] = Made(frozenset(columns))
-            hidden = self._not_personal.get((schema, table), ())
             for column in columns:
-                if column not in hidden and column not in OF_VERSIONS:
+                if column not in OF_VERSIONS:
                     self._take(each, column, self.origins((schema, table, column)))
         return found
 

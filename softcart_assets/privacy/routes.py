@@ -68,8 +68,9 @@ def _copies(source: Source, table: Table, column: str) -> Iterator[str]:
 def problems(lines: Lines, lineage: Lineage, views: Collection[Relation] = ()) -> Iterator[str]:
     """Each table with values of personal columns in which nobody can be found, and what to do.
 
-    The arguments are those of `routes`.
+    The arguments are those of `routes`. Extracts and pages without a key have figures about many.
     """
+    skipped = {"extracts", *(source.reporting for source in lines.sources)}
     for source, table in lines.tables():
         if (columns := personal(table)) and not table.person:
             yield (
@@ -78,7 +79,9 @@ def problems(lines: Lines, lineage: Lineage, views: Collection[Relation] = ()) -
                 "`person`."
             )
     for (schema, name), made in sorted(Tracing(lines, lineage).made().items()):
-        if made.personal and not made.found_by and (schema, name) not in views:
+        if schema in skipped or (schema, name) in views:
+            continue
+        if made.personal and not made.found_by:
             origins = sorted(set().union(*made.personal.values()))
             yield (
                 f"{schema}.{name}: {', '.join(sorted(made.personal))} have values of "

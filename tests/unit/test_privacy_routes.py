@@ -158,7 +158,15 @@ def test_a_view_keeps_no_rows() -> None:
 
 
 def test_what_is_declared_not_to_be_personal_needs_no_way() -> None:
-    lineage = {("production", "fct_counted"): {"diet": [("raw_inn", "stays", "diet")]}}
+    lineage = {
+        ("production", "fct_counted"): {"diet": [("raw_inn", "stays", "diet")]},
+        ("aggregates", "agg_more"): {"diet": [("production", "fct_counted", "diet")]},
+    }
+    assert list(problems(inn(), lineage)) == []
+
+
+def test_figures_for_people_need_no_way() -> None:
+    lineage = {("extracts", "ext_diets"): {"diets": [("raw_inn", "stays", "diet")]}}
     assert list(problems(inn(), lineage)) == []
 
 
