@@ -53,6 +53,7 @@ PURPOSES = {
     "paths": "where the files are",
     "preloaded": "what runs are forked from",
     "progress": "bars and status lines",
+    "privacy": "what is held about a person",
     "publishing": "write, audit, publish",
     "resources": "handles on servers",
     "run_processes": "which runs are alive",

@@ -18,6 +18,8 @@ from softcart_assets import lines
 from softcart_assets.ingestion import connectors
 from softcart_assets.lines import conformed
 from softcart_assets.lines.model import (
+    CONTACTS,
+    CUSTOMER,
     Classifier,
     Dashboard,
     Extract,
@@ -178,6 +180,7 @@ def assemble(declared: Iterable[Line]) -> Lines:
     problems = [
         *_lines(together),
         *_sources(together),
+        *_people(together),
         *_outputs(together),
     ]
     if problems:
@@ -404,6 +407,48 @@ def _condition(condition: Where) -> str | None:
             if value is None or isinstance(value, tuple):
                 return f"with {condition.operator!r}, but not one value. Give it one."
     return None
+
+
+def _people(together: Lines) -> Iterator[str]:
+    """What is wrong with how people are found in tables."""
+    known = {f"{source.name}.{table.name}": table for source, table in together.tables()}
+
+    def further(table: Table) -> Iterator[str]:
+        """The tables by which people are found in a table."""
+        for told in (*table.person.values(), *table.mentions.values()):
+            if told != CUSTOMER and told not in CONTACTS:
+                yield told.rpartition(".")[0]
+
+    for name, table in known.items():
+        where = f"{table.declared_at}: table {name}"
+        for column, told in (*table.person.items(), *table.mentions.items()):
+            if column not in table.privacy:
+                yield (
+                    f"{where} finds people by {column!r}, which is not among its columns. Declare "
+                    "the column, or correct the name."
+                )
+            if told == CUSTOMER or told in CONTACTS:
+                continue
+            other, _, other_column = told.rpartition(".")
+            if other not in known or other_column not in known[other].privacy:
+                yield (
+                    f"{where} finds people by {column!r}, which is to be {told!r}. No source "
+                    f"declares that. Write {CUSTOMER}, {', '.join(CONTACTS)} or "
+                    "<source>.<table>.<column>."
+                )
+            elif not known[other].person:
+                yield (
+                    f"{where} finds people by {told!r}, and {other} does not say how they are "
+                    "found in it. Declare its `person`."
+                )
+        seen: set[str] = set()
+        wanted = [name]
+        while wanted:
+            found = {each for each in further(known[wanted.pop()]) if each in known}
+            wanted += found - seen
+            seen |= found
+        if name in seen:
+            yield f"{where} finds people by way of itself. Declare another way in `person`."
 
 
 def _outputs(together: Lines) -> Iterator[str]:

@@ -19,6 +19,7 @@ from softcart_assets.cli import (
     contracts,
     lines,
     ods,
+    privacy,
     publication,
     quarantine,
     seed,
@@ -120,6 +121,7 @@ app.add_typer(tokens.tokens, name="tokens")
 app.add_typer(alerts.alerts, name="alerts")
 app.add_typer(contracts.contracts, name="contracts")
 app.add_typer(bi.bi, name="bi")
+app.add_typer(privacy.privacy, name="privacy")
 
 
 def _of_application(context: typer.Context) -> None:

@@ -12,9 +12,10 @@ from softcart_assets.audits.model import AnyAudit, AuditResult
 from softcart_assets.components.columns import same_columns_as, table_schema
 from softcart_assets.components.keys import production_key, table_name
 from softcart_assets.components.pool import POOL
+from softcart_assets.components.recorded import column_origins
 from softcart_assets.extracts.kept import digest
 from softcart_assets.publishing.acceptances import Acceptance
-from softcart_assets.publishing.personal import Column, unclassed
+from softcart_assets.publishing.personal import unclassed
 from softcart_assets.publishing.publish import AuditFailed, Publication, publish, remedy
 from softcart_assets.publishing.tables import PublishedTable
 from softcart_assets.resources import PostgresResource
@@ -164,7 +165,9 @@ def _refused(
     instance: dg.DagsterInstance, lines: Lines, tables: Sequence[PublishedTable]
 ) -> dict[str, str]:
     """The tables that would show personal values to everybody, each with what to do about it."""
-    found = unclassed(tables, lines, _origins(instance, lines, tables))
+    ends = {schema for source in lines.sources for schema in (source.schema, source.lake)}
+    origins = column_origins(instance, map(_upstream, tables), ends)
+    found = unclassed(tables, lines, origins)
     return {
         table.name: " ".join(
             f"{column} has values of {'.'.join(source)}, which is personal, and has no class."
@@ -175,39 +178,6 @@ def _refused(
         for table in tables
         if table.name in found
     }
-
-
-def _origins(
-    instance: dg.DagsterInstance, lines: Lines, tables: Sequence[PublishedTable]
-) -> dict[tuple[str, str], dict[str, list[Column]]]:
-    """Where the columns of tables come from, and those of the models that these are made from.
-
-    The last builds recorded it. Of a table that Dagster never built, nothing is known.
-    """
-    sources = {schema for source in lines.sources for schema in (source.schema, source.lake)}
-    found: dict[tuple[str, str], dict[str, list[Column]]] = {}
-    wanted = {_upstream(table) for table in tables}
-    while wanted:
-        following = set()
-        for record in instance.get_asset_records(list(wanted)):
-            event = record.asset_entry.last_materialization
-            made = event.asset_materialization if event else None
-            lineage = made.metadata.get("dagster/column_lineage") if made else None
-            if isinstance(lineage, dg.TableColumnLineageMetadataValue):
-                schema, name = record.asset_entry.asset_key.path
-                deps = lineage.value.deps_by_column
-                found[schema, name] = {
-                    column: [_column(each) for each in origins] for column, origins in deps.items()
-                }
-                following |= {each.asset_key for origins in deps.values() for each in origins}
-        known = {dg.AssetKey(key) for key in found} | wanted
-        wanted = {key for key in following - known if key.path[0] not in sources}
-    return found
-
-
-def _column(origin: dg.TableColumnDep) -> Column:
-    schema, name = origin.asset_key.path
-    return schema, name, origin.column_name
 
 
 def go_live_together(lines: Lines) -> dict[dg.AssetKey, set[dg.AssetKey]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from softcart_assets.lines.page import Page
 from softcart_assets.paths import REPOSITORY
@@ -54,6 +54,11 @@ class Privacy(StrEnum):
 
 
 NONE, PII, SENSITIVE = Privacy
+
+
+CUSTOMER: Final = "customer"
+CONTACTS: Final = ("email", "phone", "digest")
+"""What a column may lead to, besides a column of another table: see `Table.person`."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,13 @@ class Table:
     it may grow, both against the median of its last loads. Otherwise nothing is built from it.
 
     `format`: how its files are named and written, in a source of kind `files`.
+    `person`: how the rows of a person are found: a column, and what its value is.
+    `mentions`: the same for columns that name a person in rows of somebody else, such as the number
+    at the other end of a call.
+
+    - `customer` is the number of a customer of the line, as `int_<line>__customer_versions` has it.
+    - `email` and `phone` are an address and a number. `digest` is the SHA-256 of one of them.
+    - `<source>.<table>.<column>` is the value of this column in a row of the person.
 
     `strategy`: how the table is loaded.
 
@@ -156,6 +168,8 @@ class Table:
     contract: Literal["evolve", "freeze", "quarantine"] = "evolve"
     source_name: str | None = None
     format: FileFormat | None = None
+    person: Mapping[str, str] = field(default_factory=dict)
+    mentions: Mapping[str, str] = field(default_factory=dict)
     declared_at: str = field(default_factory=_place, compare=False, repr=False)
 
     @property
@@ -266,6 +280,8 @@ class Source:
     tables: tuple[Table, ...]
     owner: str = ""
     """Who answers for the data, `team:…`. The default is the owner of the line."""
+    purpose: str = ""
+    """What the company needs the personal data for. It is told to whoever asks what we know."""
     prefix: str = ""
     totals: tuple[RunningTotal, ...] = ()
     latest: tuple[Latest, ...] = ()

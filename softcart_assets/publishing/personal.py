@@ -15,7 +15,7 @@ from softcart_assets.publishing.tables import UNKNOWN, PublishedTable
 Column = tuple[str, str, str]
 """A schema, a table and a column of it. The schema of a table of the lake is its database."""
 
-_OF_VERSIONS = frozenset({"valid_from", "valid_to", "is_current", "version_number"})
+OF_VERSIONS = frozenset({"valid_from", "valid_to", "is_current", "version_number"})
 """They tell when the values of a row changed, and show none of them."""
 
 
@@ -56,7 +56,7 @@ def unclassed(
         schema, table, name = column
         if column in personal:
             return column
-        if name in _OF_VERSIONS or (name.endswith("_key") and name not in values):
+        if name in OF_VERSIONS or (name.endswith("_key") and name not in values):
             return None
         found = map(source_of, sorted(origins.get((schema, table), {}).get(name, ())))
         return next(filter(None, found), None)

@@ -20,6 +20,7 @@ class Desk:
     """What a line answers: SQL over raw tables and running totals, and how it is shown.
 
     `title`: the name of the desk.
+    `subject`: the column of a source that `people` has as `id`, as `<source>.<table>.<column>`.
     `tables`: the tables that are read, as source and name. They say how old an answer is.
     `people`: how a person is found, `number` or `key` → SELECT of one row with the column `id`, and
     with whatever `answer` wants to know. It has the parameter `wanted`, a text.
@@ -35,6 +36,7 @@ class Desk:
     """
 
     title: str
+    subject: str
     tables: tuple[tuple[str, str], ...]
     people: Mapping[str, str]
     answer: str

@@ -1,5 +1,5 @@
 """No column reaches the raw layer unclassified: neither of MySQL's tables nor of MongoDB's
-documents.
+documents. A person is found in everything that is made from them.
 """
 
 from softcart_assets.assembly import LINES
@@ -28,3 +28,18 @@ def test_an_unclassified_column_is_found(project):
         )
         assert session.execute(UNCLASSIFIED).fetchall()
         session.rollback()
+
+
+def test_a_person_is_found_in_all_that_is_made(project):
+    code, told = project.run("softcart", "privacy", "routes", "--problems")
+    assert (code, told) == (0, "")
+    with staging().connect() as session:
+        line, number = session.execute(
+            "SELECT line_of_business, customer_id FROM identities.people JOIN"
+            " (SELECT person_id, count(*) AS lines FROM identities.people GROUP BY 1) p"
+            " USING (person_id) ORDER BY lines DESC, person_id, line_of_business LIMIT 1"
+        ).fetchone()
+    _, told = project.run("softcart", "privacy", "find", "--customer", f"{line}:{number}")
+    layers = {row.split()[0] for row in told.splitlines() if row.strip()}
+    wanted = {"source", "raw", "changes", "lake", "identities", "warehouse", "production"}
+    assert wanted <= layers, told

@@ -75,6 +75,27 @@ def test_the_lines_of_the_project_are_sound() -> None:
 
 
 MISTAKES: dict[str, tuple[Iterable[Line], str]] = {
+    "person by no column": (
+        [with_table(person={"buyer": "email"})],
+        "finds people by 'buyer', which is not among its columns",
+    ),
+    "person by what is not declared": (
+        [with_table(person={"id": "store.buyers.id"})],
+        "finds people by 'id', which is to be 'store.buyers.id'. No source declares that",
+    ),
+    "person by a table without people": (
+        [
+            with_tables(
+                ORDERS,
+                Table("b", "", ("id",), "cdc", named("id"), person={"id": "store.orders.id"}),
+            )
+        ],
+        "finds people by 'store.orders.id', and store.orders does not say how",
+    ),
+    "person in a circle": (
+        [with_table(person={"id": "store.orders.id"})],
+        "finds people by way of itself",
+    ),
     "two lines of one name": ([SOUND, replace(SOUND, sources=())], "two lines of business are"),
     "line name": ([replace(SOUND, name="My store")], "'My store' cannot be the name of a line"),
     "owner": ([replace(SOUND, owner="store")], "'store' cannot be an owner. Write team:<name>"),

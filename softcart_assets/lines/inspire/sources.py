@@ -17,11 +17,13 @@ INSPIRE = Source(
     "inspire",
     "mysql",
     "The people of the fitness application, their goals, and the messages to them.",
+    purpose="To keep accounts and goals, and to send the messages that people agreed to.",
     tables=(
         Table(
             "users",
             "One row per person with an account, deleted ones included.",
             key=("id",),
+            person={"id": "customer", "email": "email", "email_key": "email", "phone": "phone"},
             strategy="cdc",
             history=True,
             columns=(
@@ -45,6 +47,7 @@ INSPIRE = Source(
             "consents",
             "One row per consent to messages. A consent that is given again is another row.",
             key=("id",),
+            person={"user_id": "inspire.users.id"},
             strategy="cdc",
             columns=(
                 Column("id", NONE, "Key of the consent."),
@@ -96,6 +99,7 @@ INSPIRE = Source(
             "user_goals",
             "One row per period in which a person has a goal. At most one of each goal is open.",
             key=("id",),
+            person={"user_id": "inspire.users.id"},
             strategy="cdc",
             columns=(
                 Column(
@@ -115,6 +119,7 @@ INSPIRE = Source(
             "choices",
             "One row per person, local day and kind: what the application proposed.",
             key=("id",),
+            person={"user_id": "inspire.users.id"},
             strategy="cdc",
             columns=(
                 Column("id", NONE, "Key of the choice."),
@@ -146,6 +151,7 @@ INSPIRE = Source(
             "club_members",
             "One row per member of a club.",
             key=("club_id", "user_id"),
+            person={"user_id": "inspire.users.id"},
             strategy="cdc",
             columns=(
                 Column("club_id", NONE, "Club."),
@@ -174,6 +180,7 @@ INSPIRE = Source(
             "messages",
             "One row per message: the outbox.",
             key=("id",),
+            person={"user_id": "inspire.users.id", "address": "email"},
             strategy="cdc",
             lake_partition="created_at",
             columns=(
@@ -202,6 +209,7 @@ INSPIRE = Source(
             "message_events",
             "One row per message and event that a provider reported.",
             key=("id",),
+            person={"message_id": "inspire.messages.id"},
             strategy="cdc",
             columns=(
                 Column("id", NONE, "Key of the event."),
@@ -221,6 +229,7 @@ INSPIRE = Source(
             "suppressions",
             "One row per address that gets no more messages.",
             key=("channel", "address_digest"),
+            person={"address_digest": "digest"},
             strategy="cdc",
             columns=(
                 Column("channel", NONE, "`email` or `sms`."),
@@ -243,11 +252,13 @@ INSPIRE_DOCS = Source(
     "inspire_docs",
     "mongodb",
     "Workouts and settings of the people of the fitness application.",
+    purpose="To plan workouts, and to show people what they have done.",
     tables=(
         Table(
             "activity_logs",
             "One document per workout. Each activity has fields of its own.",
             key=("_id",),
+            person={"user_id": "inspire.users.id"},
             strategy="cdc",
             lake_partition="started_at",
             columns=(
@@ -283,6 +294,7 @@ INSPIRE_DOCS = Source(
             "preferences",
             "One document per person: what the person wants of the application.",
             key=("_id",),
+            person={"_id": "inspire.users.id"},
             strategy="cdc",
             columns=(
                 Column("_id", PII, "Person."),
@@ -320,11 +332,13 @@ INSPIRE_SESSIONS = Source(
     "inspire_sessions",
     "dynamodb",
     "Who has signed in to the fitness application.",
+    purpose="To know who has signed in.",
     tables=(
         Table(
             "sessions",
             "One item per session. It goes when the person signs out or after it has expired.",
             key=("session_id",),
+            person={"user_id": "inspire.users.id"},
             strategy="cdc",
             columns=(
                 Column("session_id", PII, "SHA-256 of the secret in the browser."),

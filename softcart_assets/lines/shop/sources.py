@@ -6,11 +6,13 @@ SHOP = Source(
     "shop",
     "mysql",
     "Sales and inventory of the online and the physical stores.",
+    purpose="To sell, deliver, take back and invoice goods. To work with vendors and staff.",
     tables=(
         Table(
             "customers",
             "One row per registered customer.",
             key=("id",),
+            person={"id": "customer", "email": "email", "phone": "phone"},
             strategy="cdc",
             history=True,
             columns=(
@@ -34,6 +36,7 @@ SHOP = Source(
             "addresses",
             "One row per address of a customer.",
             key=("id",),
+            person={"customer_id": "shop.customers.id"},
             strategy="cdc",
             history=True,
             columns=(
@@ -78,6 +81,7 @@ SHOP = Source(
             "vendors",
             "One row per vendor.",
             key=("id",),
+            person={"contact_email": "email", "contact_phone": "phone"},
             strategy="cdc",
             columns=(
                 Column("id", NONE, "Key of the vendor."),
@@ -95,6 +99,7 @@ SHOP = Source(
             "employees",
             "One row per employee, past ones included.",
             key=("id",),
+            person={"email": "email"},
             strategy="cdc",
             columns=(
                 Column("id", NONE, "Key of the employee."),
@@ -113,6 +118,7 @@ SHOP = Source(
             "orders",
             "One row per order; the header of its lines.",
             key=("id",),
+            person={"customer_id": "shop.customers.id"},
             strategy="cdc",
             lake_partition="ordered_at",
             daily="ordered_at",
@@ -150,6 +156,7 @@ SHOP = Source(
             "order_lines",
             "One row per line of an order.",
             key=("order_id", "line_number"),
+            person={"order_id": "shop.orders.id"},
             strategy="cdc",
             lake_partition="created_at",
             columns=(
@@ -171,6 +178,7 @@ SHOP = Source(
             "payments",
             "One row per payment or payment attempt for an order.",
             key=("id",),
+            person={"order_id": "shop.orders.id"},
             strategy="cdc",
             lake_partition="paid_at",
             columns=(
@@ -189,6 +197,7 @@ SHOP = Source(
             "returns",
             "One row per return of an order line, whole or in part.",
             key=("id",),
+            person={"order_id": "shop.orders.id"},
             strategy="cdc",
             lake_partition="returned_at",
             columns=(

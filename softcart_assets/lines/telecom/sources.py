@@ -15,11 +15,13 @@ CRM = Source(
     latest=totals.CRM_LATEST,
     reports=own_reports.REPORTS,
     dashboards=own_reports.DASHBOARDS,
+    purpose="To conclude contracts with subscribers, and to help them.",
     tables=(
         Table(
             "customers",
             "One row per customer, a person or a company.",
             key=("id",),
+            person={"id": "customer", "email": "email", "phone": "phone"},
             strategy="cdc",
             history=True,
             columns=(
@@ -44,6 +46,7 @@ CRM = Source(
             "agents",
             "One row per agent of sales and service, past ones included.",
             key=("id",),
+            person={"email": "email"},
             strategy="cdc",
             columns=(
                 Column("id", NONE, "Key of the agent."),
@@ -81,6 +84,7 @@ CRM = Source(
             "One row per subscriber: a SIM card with its number. A number can move to another "
             "subscriber, the key never does.",
             key=("id",),
+            person={"customer_id": "crm.customers.id", "msisdn": "phone"},
             strategy="cdc",
             history=True,
             columns=(
@@ -112,6 +116,7 @@ CRM = Source(
             "subscriptions",
             "One row per period in which a subscriber has a plan.",
             key=("id",),
+            person={"subscriber_id": "crm.subscribers.id"},
             strategy="cdc",
             columns=(
                 Column("id", NONE, "Key of the subscription."),
@@ -127,6 +132,7 @@ CRM = Source(
             "sales",
             "One row per sale of a contract.",
             key=("id",),
+            person={"customer_id": "crm.customers.id"},
             strategy="cdc",
             columns=(
                 Column("id", NONE, "Key of the sale."),
@@ -145,6 +151,7 @@ CRM = Source(
             "interactions",
             "One row per contact of a customer with an agent.",
             key=("id",),
+            person={"customer_id": "crm.customers.id"},
             strategy="cdc",
             lake_partition="started_at",
             columns=(
@@ -168,6 +175,7 @@ CRM = Source(
             "complaints",
             "One row per complaint, which an agent noted in an interaction.",
             key=("id",),
+            person={"customer_id": "crm.customers.id"},
             strategy="cdc",
             columns=(
                 Column("id", NONE, "Key of the complaint."),
@@ -192,11 +200,13 @@ BILLING = Source(
     "Bills of the postpaid accounts.",
     totals=totals.BILLING_TOTALS,
     latest=totals.BILLING_LATEST,
+    purpose="To send invoices, take payments and settle disputes.",
     tables=(
         Table(
             "accounts",
             "One row per account of a customer with postpaid contracts.",
             key=("id",),
+            person={"customer_id": "crm.customers.id"},
             strategy="cdc",
             columns=(
                 Column("id", PII, "Key of the account."),
@@ -212,6 +222,7 @@ BILLING = Source(
             "bill_cycles",
             "One row per account: when its bill cycles begin. A change of the day is an update.",
             key=("account_id",),
+            person={"account_id": "billing.accounts.id"},
             strategy="cdc",
             columns=(
                 Column("account_id", PII, "Account."),
@@ -224,6 +235,7 @@ BILLING = Source(
             "credit_limits",
             "One row per account: how much it may owe.",
             key=("account_id",),
+            person={"account_id": "billing.accounts.id"},
             strategy="cdc",
             columns=(
                 Column("account_id", PII, "Account."),
@@ -236,6 +248,7 @@ BILLING = Source(
             "invoices",
             "One row per invoice: an account's bill cycle.",
             key=("id",),
+            person={"account_id": "billing.accounts.id"},
             strategy="cdc",
             columns=(
                 Column("id", NONE, "Key of the invoice."),
@@ -262,6 +275,7 @@ BILLING = Source(
             "One row per line of an invoice. The lines of kind `fee` and `usage` add up to the "
             "charges of the cycle that were recorded before the day of the invoice.",
             key=("id",),
+            person={"account_id": "billing.accounts.id"},
             strategy="cdc",
             columns=(
                 Column("id", NONE, "Key of the line."),
@@ -280,6 +294,7 @@ BILLING = Source(
             "payments",
             "One row per payment of an account.",
             key=("id",),
+            person={"account_id": "billing.accounts.id"},
             strategy="cdc",
             columns=(
                 Column("id", NONE, "Key of the payment."),
@@ -296,6 +311,7 @@ BILLING = Source(
             "adjustments",
             "One row per credit, negative, or debit on an account after the invoice.",
             key=("id",),
+            person={"account_id": "billing.accounts.id"},
             strategy="cdc",
             columns=(
                 Column("id", NONE, "Key of the adjustment."),
@@ -314,6 +330,7 @@ BILLING = Source(
             "disputes",
             "One row per dispute about an invoice.",
             key=("id",),
+            person={"account_id": "billing.accounts.id"},
             strategy="cdc",
             columns=(
                 Column("id", NONE, "Key of the dispute."),
@@ -338,6 +355,7 @@ CHARGING = Source(
     "The rating of usage: charges, prepaid balances, top-ups.",
     totals=totals.CHARGING_TOTALS,
     latest=totals.CHARGING_LATEST,
+    purpose="To charge usage, and to keep prepaid balances.",
     tables=(
         Table(
             "tariffs",
@@ -360,6 +378,7 @@ CHARGING = Source(
             "balances",
             "One row per prepaid subscriber: top-ups less charges.",
             key=("subscriber_id",),
+            person={"subscriber_id": "crm.subscribers.id"},
             strategy="cdc",
             columns=(
                 Column("subscriber_id", PII, "Subscriber."),
@@ -373,6 +392,7 @@ CHARGING = Source(
             "One row per rated event or fee. A correction is a reversal, with the amount and "
             "quantity negative, and a new charge.",
             key=("id",),
+            person={"subscriber_id": "crm.subscribers.id"},
             strategy="cdc",
             lake_partition="event_at",
             columns=(
@@ -409,6 +429,7 @@ CHARGING = Source(
             "top_ups",
             "One row per top-up of a prepaid subscriber.",
             key=("id",),
+            person={"subscriber_id": "crm.subscribers.id"},
             strategy="cdc",
             lake_partition="topped_up_at",
             columns=(
@@ -430,12 +451,15 @@ SIGNALING = Source(
     "Records of the network. The same event may be recorded several times and late.",
     totals=totals.SIGNALING_TOTALS,
     latest=totals.SIGNALING_LATEST,
+    purpose="To carry calls, messages and data, and to prove what was charged.",
     tables=(
         Table(
             "call_records",
             "One row per record of a call. The records of a call and direction have one "
             "`event_id`; the one with the smallest `id` counts.",
             key=("id",),
+            person={"subscriber_id": "crm.subscribers.id"},
+            mentions={"other_msisdn": "crm.subscribers.msisdn"},
             strategy="cdc",
             lake_partition="started_at",
             daily="started_at",
@@ -462,6 +486,8 @@ SIGNALING = Source(
             "sms_records",
             "One row per record of an SMS; see call_records for duplicates.",
             key=("id",),
+            person={"subscriber_id": "crm.subscribers.id"},
+            mentions={"other_msisdn": "crm.subscribers.msisdn"},
             strategy="cdc",
             lake_partition="sent_at",
             columns=(
@@ -484,6 +510,7 @@ SIGNALING = Source(
             "data_sessions",
             "One row per record of a data session; see call_records for duplicates.",
             key=("id",),
+            person={"subscriber_id": "crm.subscribers.id"},
             strategy="cdc",
             lake_partition="started_at",
             columns=(
@@ -511,12 +538,14 @@ ROAMING = Source(
     "files",
     "What operators abroad bill us for our subscribers in their networks. Their clearing house "
     "delivers a file per operator and week, hours to weeks late.",
+    purpose="To settle usage abroad with other operators.",
     tables=(
         Table(
             "records",
             "One row per call, SMS or data session in the network of another operator. It is the "
             "wholesale side: what the operator charges us, and not what we charge the subscriber.",
             key=("operator", "record_id"),
+            person={"subscriber_id": "crm.subscribers.id"},
             strategy="incremental",
             cursor="recorded_at",
             lake_partition="started_at",

@@ -8,6 +8,7 @@ from softcart_assets.serving.telecom.api import routes
 
 DESK = Desk(
     title="Call centre",
+    subject="crm.subscribers.id",
     tables=answer.TABLES,
     people=answer.PEOPLE,
     answer=answer.ANSWER,
