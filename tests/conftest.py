@@ -11,6 +11,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from support.processor import ByFile, Processor
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from softcart_assets import jars
 from softcart_assets.assembly import LINES
 from softcart_assets.connections import (
     DynamoConnection,
@@ -263,11 +265,15 @@ def metastore(stack: Stack) -> str:
 def spark(stack: Stack):
     """A Spark session on two cores, shared by all tests, in the tests' home.
 
-    Tests that ask it for tables of Hive need `metastore`, too.
+    Tests that ask it for tables of Hive need `metastore`, too. It can read topics, if the libraries
+    for that can be had.
     """
     from spark.session import build_session, stop_session
 
     warehouse = (stack.home / "spark" / "warehouse").as_uri()
-    session = build_session("tests", warehouse_uri=warehouse, short=True)
+    libraries = list[Path]()
+    with suppress(jars.JarsUnavailable):
+        libraries = sorted(jars.fetch("spark-kafka").glob("*.jar"))
+    session = build_session("tests", warehouse_uri=warehouse, short=True, libraries=libraries)
     yield session
     stop_session(session)
