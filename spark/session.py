@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -79,13 +79,14 @@ def spark_conf(
     warehouse_uri: str | None = None,
     hive: bool = True,
     short: bool = False,
+    libraries: Iterable[Path] = (),
     submitted: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     """All settings of a session, from these arguments alone.
 
     `hive`: whether SQL finds the tables of the metastore, if there is one. `short`: see
-    `build_session`. `submitted`: the settings of spark-submit, which override ours. `environment`
-    has the settings that the caller leaves out:
+    `build_session`. `libraries`: jars, beside those that the lake needs. `submitted`: the settings
+    of spark-submit, which override ours. `environment` has the settings that the caller leaves out:
 
     - `SOFTCART_SPARK_MASTER`, by default `local[*]`
     - `SOFTCART_SPARK_MEMORY` of the driver, by default 2g
@@ -111,8 +112,8 @@ def spark_conf(
         "spark.sql.catalogImplementation": "hive" if metastore else "in-memory",
     }
     conf |= {f"spark.hadoop.{name}": of for name, of in hadoop_settings(lake, environment).items()}
-    if libraries := hadoop_jars(lake):
-        conf["spark.jars"] = ",".join(map(str, libraries))
+    if found := [*hadoop_jars(lake), *libraries]:
+        conf["spark.jars"] = ",".join(map(str, found))
     if metastore:
         conf["spark.hadoop.hive.metastore.uris"] = metastore
     conf |= submitted
@@ -157,6 +158,7 @@ def build_session(
     hive: bool = True,
     short: bool = False,
     archive_classes: bool = False,
+    libraries: Iterable[Path] = (),
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> SparkSession:
     """Start the one session of this process with `spark_conf`. `stop_session` ends it.
@@ -167,7 +169,7 @@ def build_session(
     seconds in which Spark loads its client. `short`: there is so little to compute that Java's
     optimising compiler would take more time than it saves, and few tasks are enough.
     `archive_classes`: the end of the session writes Java's class-data archive if there is none.
-    `settings` override all others.
+    `libraries`: jars, beside those that the lake needs. `settings` override all others.
     """
     conf = spark_conf(
         app_name,
@@ -176,6 +178,7 @@ def build_session(
         warehouse_uri=warehouse_uri,
         hive=hive,
         short=short,
+        libraries=libraries,
         submitted=private.submitted_settings(),
     )
     if conf["spark.master"].startswith("local") and not private.is_submitted():

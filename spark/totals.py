@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -28,7 +29,7 @@ from pyarrow import fs
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
-from pyspark.sql.types import DecimalType, IntegralType, StringType, StructType
+from pyspark.sql.types import DataType, DecimalType, IntegralType, StringType, StructType
 
 from softcart_assets.connections import PostgresConnection, staging
 from softcart_assets.ingestion import bookkeeping
@@ -93,15 +94,27 @@ class Counted:
         return list(dict.fromkeys(name for total in self.totals for name in total.reads))
 
     @property
-    def folder(self) -> str:
-        """The folder of checkpoint and offers, under the lake's root."""
+    def digest(self) -> str:
+        """Changes if a declaration changes."""
         # A text in `declared_at` or `description` changes no result.
         declared = [
             {name: value for name, value in asdict(total).items() if name not in _TEXTS}
             for total in self.totals
         ]
-        digest = hashlib.sha256(repr((declared, self.lake.key)).encode()).hexdigest()[:16]
-        return f"streams/totals/{self.source.name}/{self.table}-{digest}"
+        return hashlib.sha256(repr((declared, self.lake.key)).encode()).hexdigest()[:16]
+
+    @property
+    def folder(self) -> str:
+        """The folder of checkpoint and offers, under the lake's root."""
+        return f"streams/totals/{self.source.name}/{self.table}-{self.digest}"
+
+    def forget_others(self) -> None:
+        """Delete checkpoints and offers of other declarations of the table."""
+        parent, _, own = self.folder.rpartition("/")
+        ours = re.compile(rf"{re.escape(self.table)}-[0-9a-f]{{16}}(-\d+)?")
+        for each in self.lake.store.get_file_info(fs.FileSelector(parent, allow_not_found=True)):
+            if each.base_name != own and ours.fullmatch(each.base_name):
+                self.lake.store.delete_dir(each.path)
 
     def type_of(self, column: str) -> Any:
         """Spark's type of a column."""
@@ -144,13 +157,14 @@ def counted(
         )
         found.append(Counted(source, name, table, types))
         for total in totals:
-            _refuse_inexact(total, types)
+            refuse_inexact(total, types)
     return found
 
 
-def _refuse_inexact(total: RunningTotal, types: StructType) -> None:
+def refuse_inexact(total: RunningTotal, types: StructType) -> None:
+    """Raise `TotalsError` if Spark cannot keep a total over columns of these types exactly."""
     for column in total.measures.values():
-        if column != "*" and not isinstance(types[column].dataType, (DecimalType, IntegralType)):
+        if column != "*" and not is_number(types[column].dataType):
             raise TotalsError(
                 f"{total.declared_at}: Spark cannot add up the column {column!r} of the total "
                 f"{total.name!r} exactly, because it is {types[column].dataType.simpleString()} in "
@@ -164,6 +178,11 @@ def _refuse_inexact(total: RunningTotal, types: StructType) -> None:
                 "by its order, which differs between PostgreSQL and Spark. Leave this total to the "
                 "operational data store."
             )
+
+
+def is_number(type_: DataType) -> bool:
+    """Whether values of a type are numbers whose sums are exact."""
+    return isinstance(type_, (DecimalType, IntegralType))
 
 
 def prepared(spark: SparkSession) -> SparkSession:
@@ -217,9 +236,7 @@ def differences(spark: SparkSession, counted: Counted, database: str) -> DataFra
     )
     if not counted.identity:
         return rows.select("sign", "image")
-    numbers = [
-        isinstance(counted.type_of(name), (DecimalType, IntegralType)) for name in counted.lake.key
-    ]
+    numbers = [is_number(counted.type_of(name)) for name in counted.lake.key]
     return rows.groupBy("event").transformWithState(Events(numbers), Events.OUT, "Append", "None")
 
 
@@ -329,18 +346,7 @@ class _Sink:
             batch.write.format("noop").mode("overwrite").save()
             return
         for table in tables:
-            columns = (*table.keys, *table.sums)
-            keeping.run(connection, "DROP TABLE IF EXISTS pg_temp.spark_added")
-            keeping.run(connection, table.create("pg_temp.spark_added", keyed=False))
-            rows = added(self.counted, table.total, batch)
-            with (
-                connection.cursor() as cursor,
-                cursor.copy(f"COPY pg_temp.spark_added ({listed(columns)}) FROM STDIN") as copy,
-            ):
-                # One part at a time: the first batch may have a row for every row of the totals.
-                for row in rows.toLocalIterator():
-                    copy.write_row(tuple(row))
-            keeping.run(connection, table.apply(_relation(table), "TABLE pg_temp.spark_added"))
+            add(connection, self.counted, table, SCHEMA, batch)
 
     def _is_done(
         self, connection: psycopg.Connection, tables: Sequence[TotalTable], number: int
@@ -367,8 +373,8 @@ class _Sink:
             # A checkpoint that begins: its totals begin, too.
             keeping.run(connection, f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
             for table in tables:
-                keeping.run(connection, f"DROP TABLE IF EXISTS {_relation(table)}")
-                keeping.run(connection, table.create(_relation(table)))
+                keeping.run(connection, f"DROP TABLE IF EXISTS {relation(SCHEMA, table)}")
+                keeping.run(connection, table.create(relation(SCHEMA, table)))
         connection.execute(
             "INSERT INTO ods._spark_batches (source, table_name, query, batch)"
             " VALUES (%s, %s, %s, %s) ON CONFLICT (source, table_name) DO UPDATE"
@@ -384,8 +390,31 @@ class _Sink:
             return str(json.loads(stream.read())["id"])
 
 
-def _relation(table: TotalTable) -> str:
-    return f"{SCHEMA}.{quote(table.name)}"
+def add(
+    connection: psycopg.Connection,
+    counted: Counted,
+    table: TotalTable,
+    schema: str,
+    differences: DataFrame,
+) -> None:
+    """Add what differences bring to a total's table in a schema."""
+    columns = (*table.keys, *table.sums)
+    keeping.run(connection, "DROP TABLE IF EXISTS pg_temp.spark_added")
+    keeping.run(connection, table.create("pg_temp.spark_added", keyed=False))
+    rows = added(counted, table.total, differences)
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(f"COPY pg_temp.spark_added ({listed(columns)}) FROM STDIN") as copy,
+    ):
+        # One part at a time: the first batch may have a row for every row of the totals.
+        for row in rows.toLocalIterator():
+            copy.write_row(tuple(row))
+    keeping.run(connection, table.apply(relation(schema, table), "TABLE pg_temp.spark_added"))
+
+
+def relation(schema: str, table: TotalTable) -> str:
+    """A total's table in a schema, quoted."""
+    return f"{schema}.{quote(table.name)}"
 
 
 def start(
@@ -396,7 +425,7 @@ def start(
     `every`: seconds between batches. None: one batch with what there is, then the end. What other
     declarations have left in the lake is deleted.
     """
-    _forget_others(counted)
+    counted.forget_others()
     trigger: dict[str, Any] = (
         {"availableNow": True} if every is None else {"processingTime": f"{every} seconds"}
     )
@@ -411,22 +440,15 @@ def start(
     )
 
 
-def _forget_others(counted: Counted) -> None:
-    """Delete checkpoints and offers of other declarations of a table."""
-    parent, _, own = counted.folder.rpartition("/")
-    store = counted.lake.store
-    for each in store.get_file_info(fs.FileSelector(parent, allow_not_found=True)):
-        if each.base_name != own and each.base_name.rpartition("-")[0] == counted.table:
-            store.delete_dir(each.path)
-
-
-def compare(connection: psycopg.Connection, table: TotalTable) -> tuple[int, int]:
+def compare(
+    connection: psycopg.Connection, table: TotalTable, schema: str = SCHEMA
+) -> tuple[int, int]:
     """Return the number of Spark's rows, and how many of all rows differ from those of `ods`."""
     keys, sums = listed(table.keys), [quote(name) for name in table.sums]
     differ = " OR ".join(f"coalesce(s.{n}, 0) <> coalesce(o.{n}, 0)" for n in sums)
     row = connection.execute(
         f"SELECT count(*) FILTER (WHERE s._rows <> 0), count(*) FILTER (WHERE {differ})"
-        f" FROM {_relation(table)} s FULL JOIN {table.relation} o USING ({keys})".encode()
+        f" FROM {relation(schema, table)} s FULL JOIN {table.relation} o USING ({keys})".encode()
     ).fetchone()
     assert row
     return row[0], row[1]
@@ -466,6 +488,8 @@ def _run(spark: SparkSession, sources: Sequence[Source], every: float | None) ->
         print(f"{name}: not in the lake yet, so it is left out", file=sys.stderr)
     with warehouse.connect() as connection:
         _drop_undeclared(connection, sources)
+        # Here, because the queries would get in each other's way.
+        keeping.run(connection, f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
     if every is None:
         return int(sum(_differing(spark, warehouse, table) for table in tables) > 0)
     for table in tables:

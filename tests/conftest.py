@@ -11,6 +11,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -295,11 +296,15 @@ def metastore(stack: Stack) -> str:
 def spark(stack: Stack):
     """A Spark session on two cores, shared by all tests, in the tests' home.
 
-    Tests that ask it for tables of Hive need `metastore`, too.
+    Tests that ask it for tables of Hive need `metastore`, too. It can read topics, if the libraries
+    for that can be had.
     """
     from spark.session import build_session, stop_session
 
     warehouse = (stack.home / "spark" / "warehouse").as_uri()
-    session = build_session("tests", warehouse_uri=warehouse, short=True)
+    libraries = list[Path]()
+    with suppress(jars.JarsUnavailable):
+        libraries = sorted(jars.fetch("spark-kafka").glob("*.jar"))
+    session = build_session("tests", warehouse_uri=warehouse, short=True, libraries=libraries)
     yield session
     stop_session(session)

@@ -61,6 +61,7 @@ class Topic:
         at: tuple[int, int, int],
         row: Mapping[str, Any] | None,
         *,
+        before: Mapping[str, Any] | None = None,
         snapshot: str = "false",
         partition: int | None = None,
         later: int = 0,
@@ -74,7 +75,7 @@ class Topic:
         }
         number, offset, line = at
         payload = {
-            "before": row if op == "d" else None,
+            "before": row if op == "d" else before,
             "after": None if op in "dt" else row,
             "source": {
                 "connector": "mysql",

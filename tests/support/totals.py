@@ -137,7 +137,7 @@ COUNTS: dict[str, Callable[[dict[str, Any]], bool]] = {
 }
 
 
-def kept(postgres: PostgresConnection, total: RunningTotal) -> Sums:
+def kept(postgres: PostgresConnection, total: RunningTotal, schema: str = "ods") -> Sums:
     """The rows of a total, without those for which nothing counts any more."""
     own = [total.by] if total.by else []
     names = ", ".join(
@@ -149,7 +149,7 @@ def kept(postgres: PostgresConnection, total: RunningTotal) -> Sums:
             *total.measures,
         ]
     )
-    rows = query(postgres, f"SELECT {names} FROM ods.{total.name} WHERE _rows <> 0")
+    rows = query(postgres, f"SELECT {names} FROM {schema}.{total.name} WHERE _rows <> 0")
     size = 2 + len(own)
     return {
         (row[0], row[1].astimezone(UTC) if row[1] else LIFE, *row[2:size]): tuple(

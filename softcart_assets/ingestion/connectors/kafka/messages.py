@@ -31,14 +31,15 @@ class Message:
     """The change of one row, or of all of them.
 
     `row`: its values as the message has them: those of before for a deletion, those of after for
-    others. `number`, `offset`, `line`, `part`: the place in the database's log file, see
-    `log_position`. `time`: when it happened at the database, in microseconds. `is_last`: whether a
-    snapshot ends with it.
+    others. `before`: those of before, if the message has them. `number`, `offset`, `line`, `part`:
+    the place in the database's log file, see `log_position`. `time`: when it happened at the
+    database, in microseconds. `is_last`: whether a snapshot ends with it.
     """
 
     operation: Operation
     schema: RowSchema
     row: Mapping[str, Any]
+    before: Mapping[str, Any] | None
     log: str
     number: int
     offset: int
@@ -86,6 +87,7 @@ class Messages:
             op,
             self._schema,
             payload.get("before" if op == "delete" else "after") or {},
+            payload.get("before"),
             log,
             int(number),
             int(source["pos"]),
