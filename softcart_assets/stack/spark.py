@@ -51,6 +51,8 @@ class _SparkServer(LaterServer):
         return [
             # Spark takes from the environment where it is, and where its pages listen.
             *("/usr/bin/env", f"SPARK_HOME={spark}", f"SPARK_LOCAL_IP={HOST}"),
+            # Its own scripts would set it, and executors do not start without it.
+            "SPARK_SCALA_VERSION=2.13",
             *(str(self.product[1]), self.data_argument),
             *(f"{self.port_argument}{self.port}", self.others),
             *self.options,
