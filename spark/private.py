@@ -39,6 +39,12 @@ def set_hadoop(spark: SparkSession, settings: Mapping[str, str]) -> None:
         spark.sparkContext._jsc.hadoopConfiguration().set(name, value)
 
 
+def is_stopped(spark: SparkSession) -> bool:
+    """Whether a session has ended, also by itself: its cluster may have lost it."""
+    context = spark.sparkContext._jsc
+    return context is None or bool(context.sc().isStopped())
+
+
 def end_java(*, wait: bool) -> None:
     """End the Java process, unless spark-submit started it. `wait`: until it has ended.
 

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from pyspark.sql import SparkSession
 
-from softcart_assets.connections import METASTORE, SettingError
+from softcart_assets.connections import METASTORE, ServerUnreachable, SettingError
 from softcart_assets.paths import local_lake, softcart_home
 from softcart_assets.stores import LAKE, hadoop_jars, hadoop_keys, hadoop_settings, hadoop_uri
 from spark import class_data, private
@@ -169,7 +169,8 @@ def build_session(
     seconds in which Spark loads its client. `short`: there is so little to compute that Java's
     optimising compiler would take more time than it saves, and few tasks are enough.
     `archive_classes`: the end of the session writes Java's class-data archive if there is none.
-    `libraries`: jars, beside those that the lake needs. `settings` override all others.
+    `libraries`: jars, beside those that the lake needs. `settings` override all others. Raises
+    `ServerUnreachable` if the cluster gives no session.
     """
     conf = spark_conf(
         app_name,
@@ -192,10 +193,25 @@ def build_session(
     builder = SparkSession.builder
     for name, value in (conf | dict(settings)).items():
         builder = builder.config(name, value)
-    spark = builder.getOrCreate()
+    try:
+        spark = builder.getOrCreate()
+    except Exception as error:
+        if conf["spark.master"].startswith("local"):
+            raise
+        private.end_java(wait=False)
+        raise ServerUnreachable(
+            f"Spark on {conf['spark.master']} gives no session: {first_line(error)}. Check that "
+            f"the cluster runs, and {MASTER}."
+        ) from None
     # Not before: Python hands over the settings of a session in Java's command line.
     private.set_hadoop(spark, hadoop_keys(default_lake_uri()))
     return spark
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without Java's stack, which has hundreds of lines."""
+    text = str(getattr(error, "java_exception", error))
+    return text.strip().partition("\n")[0].rstrip(".")
 
 
 def is_short(spark: SparkSession) -> bool:

@@ -8,6 +8,7 @@ audited when it was computed, before anybody can read it. So nothing is read twi
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from softcart_assets.lake import LakeTable, Partition, State, from_json, lake_table
 from softcart_assets.lake.merge import engine
@@ -27,11 +28,29 @@ def differing_totals(
     import pyarrow as pa
     import pyarrow.dataset as ds
 
+    class Unlocked(ds.FileSystemDataset):  # type: ignore[misc]
+        """A dataset whose start does not keep Python's lock.
+
+        Threads that open files of HDFS need it, and the start may wait for them: for ever.
+        """
+
+        def scanner(self, **named: Any) -> Unlocked.Reader:
+            return self.Reader(super().scanner(**named))
+
+        class Reader:
+            def __init__(self, scanner: ds.Scanner) -> None:
+                self._scanner = scanner
+
+            def to_reader(self) -> pa.RecordBatchReader:
+                schema, batches = self._scanner.projected_schema, self._scanner.to_batches()
+                return pa.RecordBatchReader.from_batches(schema, batches)
+
     def dataset(
         table: LakeTable, partitions: Iterable[Partition], schema: pa.Schema | None = None
     ) -> ds.Dataset:
         files = [file for partition in partitions for file in files_of(table, partition)]
-        return ds.dataset(files, schema, filesystem=table.store, format="parquet")
+        found = ds.dataset(files, schema, filesystem=table.store, format="parquet")
+        return Unlocked(list(found.get_fragments()), found.schema, found.format, found.filesystem)
 
     def columns(declared: Table, state: State | None) -> pa.Schema:
         # The oldest file may lack what later documents have. What none has is null, as for the job.

@@ -29,7 +29,8 @@ def up(
             "--with",
             help="What this home has from now on, too: production-mysql, the published tables in "
             "MySQL. s3-lake, the lake on a server of S3. hadoop, the lake in HDFS and Spark on "
-            "YARN. kafka, or debezium, which is Kafka with Connect. superset, a BI server.",
+            "YARN. spark, Spark on a cluster of its own. kafka, or debezium, which is Kafka with "
+            "Connect. superset, a BI server.",
         ),
     ] = None,
 ) -> None:

@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 from softcart_assets.aggregates import rows_to_read
 from softcart_assets.stores import lake_uri
 from spark.jobs import JOBS
+from spark.private import is_stopped
 from spark.session import build_session, is_short, spark_conf, stop_session
 
 SHORT_ROWS = 1_000_000
@@ -66,15 +67,16 @@ class SparkResource(LazyPySparkResource):
     def session_for(self, rows: int) -> SparkSession:
         """The session of the run. `rows`: how many the caller reads.
 
-        A session that this process has already, such as a seed's, becomes the run's. A short one
-        gives way to a longer one. The lake may have grown since the run began, and nothing of the
-        first session is in use between two aggregates.
+        A session that this process has already, such as a seed's, becomes the run's. One that its
+        cluster has lost gives way to a new one, and a short one to a longer one. The lake may have
+        grown since the run began, and nothing of the first session is in use between two
+        aggregates.
         """
         short = rows <= SHORT_ROWS
         settings = {name: str(value) for name, value in flatten_dict(self.spark_config)}  # type: ignore[no-untyped-call]
         with _STARTING:
             session: SparkSession | None = self._spark_session
-            while session is None or (is_short(session) and not short):
+            while session is None or is_stopped(session) or (is_short(session) and not short):
                 self._stop()
                 self._spark_session = session = build_session(
                     "softcart", hive=False, short=short, archive_classes=True, settings=settings

@@ -7,26 +7,16 @@ and may have YARN run programs.
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import sys
-import urllib.request
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from threading import Lock
 from typing import Any, ClassVar
 
-import psutil
-
-from softcart_assets.stack.java import JavaServer, libraries
+from softcart_assets.stack.java import HOST, LaterServer, libraries, replace_file
 from softcart_assets.stack.xml import site_xml
 
-HOST = "127.0.0.1"
 _PACKAGE = "org.apache.hadoop"
-_ANSWER_SECONDS = 10
-_EXECUTOR_MEGABYTES = 1024
 _LOGGING = """\
 log4j.rootLogger=INFO,console
 log4j.appender.console=org.apache.log4j.ConsoleAppender
@@ -36,12 +26,11 @@ log4j.appender.console.layout.ConversionPattern=%d{ISO8601} %p %c{2}: %m%n
 """
 
 
-class HadoopServer(JavaServer):
+class HadoopServer(LaterServer):
     """One of the four. Clients find their settings in the folder `hadoop/conf` of the home."""
 
     product_name = "Hadoop 3.5"
     remedy = "Install Java 17 and Maven."
-    port_argument = "-Dsoftcart.port="
     address = "URI"
     main: ClassVar[str]
     """Its class under `org.apache.hadoop`."""
@@ -51,26 +40,10 @@ class HadoopServer(JavaServer):
     ) -> None:
         super().__init__(home, port, password, databases)
         self.root = home / "hadoop"
-        self._one_at_a_time = Lock()
-
-    @property
-    @abstractmethod
-    def before(self) -> tuple[HadoopServer, ...]:
-        """The servers that have to run before this one."""
 
     @abstractmethod
     def settings(self) -> dict[str, dict[str, str]]:
         """What it adds to Hadoop's settings, by file."""
-
-    def up(self) -> None:
-        """See `Server`. Starts what has to run before, too."""
-        with self._one_at_a_time:
-            for server in self.before:
-                server.up()
-            # It looks for the others where they were when it started.
-            if (process := self.process()) and self._others not in process.cmdline():
-                self.down()
-            super().up()
 
     def initialise(self, data: Path) -> None:
         """See `Server`."""
@@ -79,13 +52,13 @@ class HadoopServer(JavaServer):
     def command(self) -> list[str]:
         """See `Server`."""
         java, *rest = self.java(self.main)
-        return [java, self.data_argument, f"{self.port_argument}{self.port}", self._others, *rest]
+        return [java, self.data_argument, f"{self.port_argument}{self.port}", self.others, *rest]
 
     def java(self, main: str, *arguments: str) -> list[str]:
         """The command line of a program of Hadoop's, with its settings in place."""
         found = libraries("hadoop")
         self.write_settings(self.home / "conf")
-        _replace(self.home / "conf" / "log4j.properties", _LOGGING)
+        replace_file(self.home / "conf" / "log4j.properties", _LOGGING)
         (self.home / "tmp").mkdir(exist_ok=True)
         for name in ("hdfs", "datanode", "static"):
             # The jars have no pages, but the servers want their folders.
@@ -101,33 +74,10 @@ class HadoopServer(JavaServer):
             *arguments,
         ]
 
-    def _identity(self, process: psutil.Process) -> str:
-        """See `Server`. It is not ready any more when one of the others was started again."""
-        others = [started.pid for each in self.before if (started := each.process())]
-        return f"{super()._identity(process)} {others}"
-
     def write_settings(self, folder: Path) -> None:
         """Put Hadoop's settings, as this server has them, into a folder."""
         for name, settings in self.settings().items():
-            _replace(folder / f"{name}.xml", site_xml(settings))
-
-    @property
-    def _others(self) -> str:
-        return f"-Dsoftcart.others={','.join(str(server.port) for server in self.before)}"
-
-    def ask(self, port: int, path: str) -> Any:
-        """The answer of a server at one of its addresses for programs.
-
-        Raises `ServerUnreachable` if there is none.
-        """
-        from softcart_assets.connections import ServerUnreachable
-
-        address = f"http://{HOST}:{port}/{path}"
-        try:
-            with urllib.request.urlopen(address, timeout=_ANSWER_SECONDS) as answer:
-                return json.load(answer)
-        except (OSError, ValueError) as error:
-            raise ServerUnreachable(f"{address}: {error}") from None
+            replace_file(folder / f"{name}.xml", site_xml(settings))
 
     def bean(self, port: int, name: str) -> dict[str, Any]:
         """What a server says of itself. Raises `ServerUnreachable`."""
@@ -137,14 +87,6 @@ class HadoopServer(JavaServer):
         if not found:
             raise ServerUnreachable(f"{self.title} is not ready yet")
         return dict(found[0])
-
-
-def _replace(file: Path, text: str) -> None:
-    """Write a file in one step, because another program may be reading it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    new = file.with_suffix(f".{os.getpid()}.{id(file)}")
-    new.write_text(text)
-    new.replace(file)
 
 
 class NameNode(HadoopServer):
@@ -218,7 +160,7 @@ class _WithNameNode(HadoopServer):
 
     @property
     def before(self) -> tuple[HadoopServer, ...]:
-        """See `HadoopServer`."""
+        """See `LaterServer`."""
         return (self.namenode,)
 
 
@@ -288,6 +230,16 @@ class ResourceManager(_WithNameNode):
                 "yarn.resourcemanager.nodemanagers.heartbeat-interval-ms": "200",
                 "yarn.resourcemanager.am.max-attempts": "1",
                 "yarn.resourcemanager.work-preserving-recovery.scheduling-wait-ms": "0",
+                # Programs outlive a ResourceManager that was killed and comes back.
+                "yarn.resourcemanager.recovery.enabled": "true",
+                "yarn.resourcemanager.store.class": f"{_PACKAGE}.yarn.server.resourcemanager."
+                "recovery.FileSystemRMStateStore",
+                "yarn.resourcemanager.fs.state-store.uri": (self.data / "state").as_uri(),
+                # By default, who asks it waits for 15 minutes.
+                "yarn.resourcemanager.connect.max-wait.ms": "30000",
+                "yarn.resourcemanager.connect.retry-interval.ms": "1000",
+                # From so long a silence it learns that a NodeManager is gone.
+                "yarn.nm.liveness-monitor.expiry-interval-ms": "60000",
                 # Web pages of others cannot send this header.
                 "yarn.resourcemanager.webapp.rest-csrf.enabled": "true",
                 "yarn.scheduler.minimum-allocation-mb": "128",
@@ -301,9 +253,8 @@ class ResourceManager(_WithNameNode):
         }
 
     def command(self) -> list[str]:
-        """See `Server`. Clients get the settings, too, and Spark those that it needs here."""
+        """See `Server`. Clients get the settings, too."""
         self.write_settings(self.root / "conf")
-        _replace(self.root / "spark" / "spark-defaults.conf", _of_spark())
         return super().command()
 
     def prepare(self) -> None:
@@ -337,7 +288,7 @@ class NodeManager(HadoopServer):
 
     @property
     def before(self) -> tuple[HadoopServer, ...]:
-        """See `HadoopServer`."""
+        """See `LaterServer`."""
         return self._datanode, self._resources
 
     def settings(self) -> dict[str, dict[str, str]]:
@@ -386,35 +337,6 @@ _MEMORY = 4096
 """Megabytes that YARN may hand out."""
 
 
-def client_environment(home: Path) -> dict[str, str]:
-    """Where programs find the settings of a home's Hadoop, and of Spark on it."""
-    root = home / "hadoop"
-    return {
-        "HADOOP_CONF_DIR": str(root / "conf"),
-        "SPARK_CONF_DIR": str(root / "spark"),
-        "PYSPARK_PYTHON": sys.executable,
-    }
-
-
-def _of_spark() -> str:
-    """Spark's settings for a YARN on this machine, which has its jars already."""
-    spark = importlib.util.find_spec("pyspark")
-    assert spark
-    assert spark.origin
-    settings = {
-        "spark.yarn.jars": f"local:{Path(spark.origin).parent / 'jars'}/*",
-        "spark.executor.instances": "1",
-        "spark.executor.cores": "2",
-        "spark.executor.memory": f"{_EXECUTOR_MEGABYTES}m",
-        "spark.yarn.am.memory": "256m",
-        "spark.yarn.am.memoryOverhead": "128m",
-        "spark.yarn.am.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
-        "spark.executor.extraJavaOptions": "-XX:+UseSerialGC -XX:-DontCompileHugeMethods",
-        "spark.yarn.maxAppAttempts": "1",
-        "spark.driver.host": HOST,
-        "spark.driver.bindAddress": HOST,
-        "spark.executorEnv.SPARK_LOCAL_IP": HOST,
-        "spark.yarn.appMasterEnv.SPARK_LOCAL_IP": HOST,
-        "spark.yarn.appMasterEnv.PYSPARK_PYTHON": sys.executable,
-    }
-    return "".join(f"{name} {value}\n" for name, value in settings.items())
+def hadoop_environment(home: Path) -> dict[str, str]:
+    """Where programs find the settings of a home's Hadoop."""
+    return {"HADOOP_CONF_DIR": str(home / "hadoop" / "conf")}

@@ -35,7 +35,7 @@ from softcart_assets.stack.hadoop import (
     NameNode,
     NodeManager,
     ResourceManager,
-    client_environment,
+    hadoop_environment,
 )
 from softcart_assets.stack.kafka import CONNECT, Connect, Kafka
 from softcart_assets.stack.metastore import Metastore
@@ -44,19 +44,28 @@ from softcart_assets.stack.mysql import MySQL
 from softcart_assets.stack.postgres import WAREHOUSES, Postgres
 from softcart_assets.stack.s3 import S3
 from softcart_assets.stack.server import Server, StackError, free_port
+from softcart_assets.stack.spark import (
+    SparkMaster,
+    SparkWorker,
+    spark_environment,
+    write_spark_settings,
+)
 from softcart_assets.stack.superset import SUPERSET, Superset
 from softcart_assets.stores import LAKE, LAKE_PREFIX, is_s3
 
 PRODUCTS: Mapping[str, type[Server]] = {"mysql": MySQL, "mongodb": Mongo, "dynamodb": DynamoDB}
 """The local server for each kind of source system. Sources of other kinds have none."""
-HADOOP = "hadoop"
-_LAKE, _SPARK = (LAKE_PREFIX, "lake"), ("SOFTCART_SPARK", "yarn")
+HADOOP, SPARK = "hadoop", "spark"
+_LAKE, _YARN = (LAKE_PREFIX, "lake"), ("SOFTCART_SPARK", "yarn")
+_STANDALONE = ("SOFTCART_SPARK", "standalone")
 _KAFKA = KAFKA, "kafka"
 EXTRAS: Mapping[str, Mapping[type[Server], tuple[str, str]]] = {
     "production-mysql": {MySQL: (PRODUCTION_MYSQL, "production")},
     "s3-lake": {S3: (LAKE_PREFIX, "softcart")},
     # The lake is in HDFS, and Spark runs on YARN.
-    HADOOP: {NameNode: _LAKE, DataNode: _LAKE, ResourceManager: _SPARK, NodeManager: _SPARK},
+    HADOOP: {NameNode: _LAKE, DataNode: _LAKE, ResourceManager: _YARN, NodeManager: _YARN},
+    # Spark runs on a cluster of its own, also beside Hadoop.
+    SPARK: {SparkMaster: _STANDALONE, SparkWorker: _STANDALONE},
     "kafka": {Kafka: _KAFKA},
     # Debezium writes to Kafka.
     "debezium": {Kafka: _KAFKA, Connect: (CONNECT, "connect")},
@@ -152,7 +161,10 @@ class Stack:
                 hive.up()
             self._save_state(servers)
             self._write_dagster_yaml()
-        return self.env()
+            environment = self.env()
+            if self._asked & {HADOOP, SPARK}:
+                write_spark_settings(self.home, environment)
+        return environment
 
     def _ask_for(self, extras: set[str]) -> None:
         """Note what this home has from now on, too. Raises `StackError`."""
@@ -239,7 +251,9 @@ class Stack:
             env[f"{prefix}_URI"] = folder.as_uri()
             local.append(prefix)
         if HADOOP in self._asked:
-            env |= client_environment(self.home)
+            env |= hadoop_environment(self.home)
+        if self._asked & {HADOOP, SPARK}:
+            env |= spark_environment(self.home)
         if LAKE_PREFIX not in prefixes and self._is_local(LAKE_PREFIX):
             env[LAKE] = local_lake(self.home)
             local.append(LAKE_PREFIX)
@@ -291,6 +305,10 @@ class Stack:
             needed += (namenode, datanode, resources)
             needed += (server(NodeManager, datanode=datanode, resources=resources),)
             stores.append(namenode)
+        # Last, because jobs run there if both are here.
+        if SPARK in self._asked or not self.home.exists():
+            master = server(SparkMaster)
+            needed += (master, server(SparkWorker, master=master))
 
         def lake() -> dict[str, str]:
             found = dict(os.environ)

@@ -30,7 +30,8 @@ from softcart_assets.lake import LakeTable, Partition
 from softcart_assets.lines.model import Source, Table
 from spark.lake import read_changes, replace_table
 from spark.months import ByMonth, Input, by_month, forget, in_one_month, is_apart, parameters
-from spark.session import build_session, default_lake_uri, stop_session
+from spark.private import is_stopped
+from spark.session import build_session, default_lake_uri, first_line, stop_session
 
 _LOG = logging.getLogger(__name__)
 
@@ -233,6 +234,10 @@ JOBS = jobs_of(LINES)
 """Every aggregate by name."""
 
 
+class SessionLost(RuntimeError):
+    """The cluster has ended the session while an aggregate was computed. The old rows stay."""
+
+
 class MissingInput(RuntimeError):
     """A lake table that an aggregate reads does not exist. The message names both."""
 
@@ -252,7 +257,7 @@ def write_aggregate(
 
     Returns the number of its rows. The old rows stay until the new ones are complete and `audit`
     has not raised. If it raises for months, the job is computed whole, and `audit` has the last
-    word. One process at a time may call this for a lake. Raises `MissingInput`.
+    word. One process at a time may call this for a lake. Raises `MissingInput` or `SessionLost`.
     """
     table, refused = aggregate_table(job, lake_uri), []
 
@@ -277,9 +282,18 @@ def write_aggregate(
             "aggregates.%s is computed whole, without its months: %s", job.name, refused[0]
         )
         return replace_table(table, job.compute(spark, lake_uri, is_whole=True), audit)
+    except Exception as error:
+        if not is_stopped(spark):
+            raise
+        raise SessionLost(
+            f"Spark on {spark.sparkContext.master} has ended while aggregates.{job.name} was "
+            f"computed, which keeps its last rows: {first_line(error)}. Look what the cluster says "
+            "of the application, and run it again."
+        ) from error
     finally:
         # Jobs persist intermediate tables. The session lives on for the other jobs of the run.
-        spark.catalog.clearCache()
+        if not is_stopped(spark):
+            spark.catalog.clearCache()
 
 
 def run(name: str) -> None:

@@ -1,4 +1,4 @@
-"""The lake in a real HDFS, and Spark on a real YARN: four servers of Hadoop's on this machine."""
+"""The lake in a real HDFS, and Spark on a real YARN and on a real cluster of its own."""
 
 from __future__ import annotations
 
@@ -10,49 +10,80 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 import pytest
 from pyarrow import fs
-from support.lake import FEBRUARY, JANUARY, Deadly, Loads, current, on_deadly, rows_of
+from support.lake import (
+    FEBRUARY,
+    INSTANT,
+    JANUARY,
+    NOW,
+    Deadly,
+    Loads,
+    current,
+    fill,
+    on_deadly,
+    rows_of,
+)
 
 from softcart_assets import jars
-from softcart_assets.lake import LakeError, LakeTable, refresh_table
+from softcart_assets.lake import LakeError, LakeTable, lake_table, refresh_table
 from softcart_assets.paths import REPOSITORY
 from softcart_assets.stack import Stack, StackError
-from softcart_assets.stack.server import Server
+from softcart_assets.stack.hadoop import ResourceManager
+from softcart_assets.stack.server import Server, free_port
+from softcart_assets.stack.spark import SparkMaster
 from softcart_assets.stores import open_lake
+from spark.jobs import JOBS, aggregate_table
+from spark.months import forget
 
-# An aggregate of a table in HDFS, on YARN: where its tasks ran is the result of the program.
-ON_YARN = """
-import os, sys
-from pyspark.sql import functions as F
-from softcart_assets.lake import LakeTable
-from spark.lake import read, replace_table
-from spark.session import build_session, stop_session
+JOB = JOBS["agg_stock_cover_by_store_product"]
+SOLD = NOW - timedelta(days=2)
+KEY, MONEY = pa.decimal128(20, 0), pa.decimal128(12, 2)
 
-orders = LakeTable(sys.argv[1], sys.argv[2], "orders", ("id",), "ordered_at")
-spark = build_session("on yarn", hive=False)
-rows = read(spark, orders).groupBy("_month").agg(F.sum("amount").alias("amount"))
-replace_table(LakeTable(sys.argv[1], "aggregates", "by_month"), rows)
-containers = spark.range(1).rdd.map(lambda row: os.environ["CONTAINER_ID"]).collect()
-print(spark.sparkContext.master, *containers)
-stop_session(spark)
+# Computes an aggregate, waits for harm to be done, and computes it again. Then its session ends, as
+# if its cluster had ended it.
+TWICE = """
+import sys, time
+from pathlib import Path
+from softcart_assets.resources.spark import SparkResource
+from spark.jobs import JOBS, SessionLost, write_aggregate
+
+resource, job, lake, go = SparkResource(), JOBS[sys.argv[1]], sys.argv[2], Path(sys.argv[3])
+print(write_aggregate(resource.session_for(0), job, lake), flush=True)
+while not go.exists():
+    time.sleep(0.1)
+while True:
+    try:
+        rows = write_aggregate(resource.session_for(0), job, lake)
+        break
+    except SessionLost as error:
+        print(error, flush=True)
+lost = resource.session_for(0)
+lost.sparkContext._jsc.sc().stop()
+try:
+    write_aggregate(lost, job, lake)
+except SessionLost as error:
+    print(error)
+print(rows)
 """
 
 
 @pytest.fixture(scope="module")
 def hadoop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A home with Hadoop, running. Without its jars, the tests are skipped."""
+    """A home with Hadoop and a Spark cluster, running. Without its jars, the tests are skipped."""
     try:
         jars.fetch("hadoop")
     except jars.JarsUnavailable as reason:
         pytest.skip(str(reason))
     stack = Stack(tmp_path_factory.mktemp("hadoop"), sources=(), ignore_environment=True)
     try:
-        stack.up(extras=["hadoop"])
+        stack.up(extras=["hadoop", "spark"])
         yield stack
     finally:
         stack.delete()
@@ -81,7 +112,7 @@ def killed(server: Server) -> None:
 
 
 def test_the_servers_listen_on_loopback_only(hadoop: Stack) -> None:
-    assert len(hadoop.pids()) == 5, "PostgreSQL's, and four of Hadoop's"
+    assert len(hadoop.pids()) == 7, "PostgreSQL's, four of Hadoop's, and two of Spark's"
     for pid in hadoop.pids():
         listening = [
             each.laddr.ip
@@ -183,23 +214,162 @@ def test_a_home_with_a_lake_gets_no_other_one(tmp_path: Path, other: str) -> Non
         Stack(tmp_path, sources=(), ignore_environment=True).up(extras=[other])
 
 
-def test_spark_on_yarn_reads_and_writes_the_lake(hadoop: Stack, loads: Loads) -> None:
-    loads.add(*((n, JANUARY if n % 2 else FEBRUARY, f"{n}.25") for n in range(100)))
-    refresh_table(loads.table, loads.files)
-    environment = os.environ | hadoop.env() | {"PYTHONPATH": str(REPOSITORY)}
+@pytest.fixture(scope="module")
+def sales(hadoop: Stack) -> str:
+    """The URI of the home's own lake, with what the job reads."""
+    lake = hadoop.env()["SOFTCART_LAKE_URI"]
+    orders = [(1, 1, "paid"), (2, 1, "paid"), (3, 2, "paid"), (4, 1, "cancelled")]
+    lines = [(1, "pan", 14), (2, "pan", 14), (3, "pot", 56), (4, "pan", 99)]
+    stock = [(1, "pan", 10, 4), (1, "pot", 5, 2), (2, "pot", 0, 2)]
+    columns = {
+        "orders": {
+            "id": pa.array([Decimal(n) for n, *_ in orders], KEY),
+            "customer_id": pa.array([Decimal(7)] * len(orders), KEY),
+            "store_id": pa.array([Decimal(store) for _, store, _ in orders], KEY),
+            "status": [status for *_, status in orders],
+            "ordered_at": pa.array([SOLD] * len(orders), INSTANT),
+            "device": ["mobile"] * len(orders),
+            "currency": ["EUR"] * len(orders),
+        },
+        "order_lines": {
+            "order_id": pa.array([Decimal(n) for n, *_ in lines], KEY),
+            "line_number": pa.array([1] * len(lines), pa.int32()),
+            "product_id": [product for _, product, _ in lines],
+            "quantity": pa.array([quantity for *_, quantity in lines], pa.int32()),
+            **{
+                name: pa.array([Decimal("1.00")] * len(lines), MONEY)
+                for name in ("unit_price", "unit_cost", "discount_amount")
+            },
+            "created_at": pa.array([SOLD] * len(lines), INSTANT),
+        },
+        "inventory": {
+            "store_id": pa.array([Decimal(store) for store, *_ in stock], KEY),
+            "product_id": [product for _, product, *_ in stock],
+            "quantity_on_hand": pa.array([on_hand for *_, on_hand, _ in stock], pa.int32()),
+            "reorder_point": pa.array([point for *_, point in stock], pa.int32()),
+        },
+    }
+    for source, declared in JOB.inputs:
+        fill(lake_table(source, declared, lake), pa.table(columns[declared.name]))
+    return lake
+
+
+COVER = [
+    (1, "pan", 10, 4, 28, Decimal("1.0000"), Decimal("10.0"), "low"),
+    (1, "pot", 5, 2, 0, Decimal("0.0000"), None, "ok"),
+    (2, "pot", 0, 2, 56, Decimal("2.0000"), Decimal("0.0"), "out"),
+]
+"""What the job makes of `sales`, as other tests want it of the job on this machine."""
+
+
+def applications(stack: Stack) -> dict[str, set[str]]:
+    """All programs that either cluster was given, by their ids."""
+    resources, master = named(stack, "resourcemanager"), named(stack, "sparkmaster")
+    assert isinstance(resources, ResourceManager)
+    assert isinstance(master, SparkMaster)
+    of_yarn = resources.ask(resources.port + 4, "ws/v1/cluster/apps")["apps"] or {}
+    of_master = master.state()
+    return {
+        "yarn": {each["id"] for each in of_yarn.get("app", ())},
+        "spark": {each["id"] for each in of_master["activeapps"] + of_master["completedapps"]},
+    }
+
+
+def kept_rows(table: LakeTable) -> list[tuple]:
+    return sorted(tuple(row[name] for name in JOB.columns) for row in rows_of(table))
+
+
+def of_clients(stack: Stack, **more: str) -> dict[str, str]:
+    return os.environ | stack.env() | {"PYTHONPATH": str(REPOSITORY)} | more
+
+
+@pytest.mark.parametrize(
+    ("cluster", "mode"), [("yarn", "client"), ("yarn", "cluster"), ("spark", "client")]
+)
+def test_a_job_alone_gives_what_it_gives_here(
+    hadoop: Stack, sales: str, cluster: str, mode: str
+) -> None:
+    for function in JOB.by_month:
+        forget(function, sales)
+    submit = Path(sys.executable).with_name("spark-submit")
+    master = hadoop.env()["SOFTCART_SPARK_MASTER"] if cluster == "spark" else cluster
+    script = JOB.module.__file__
+    assert script
+    assert master.startswith(cluster)
+    table = aggregate_table(JOB, sales)
+    before, known = table.state(), applications(hadoop)
     done = subprocess.run(
-        [sys.executable, "-c", ON_YARN, loads.table.lake_uri, loads.table.database],
-        env=environment,
+        [submit, "--master", master, "--deploy-mode", mode, script],
+        env=of_clients(hadoop),
         cwd=hadoop.home,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    master, container = done.stdout.split()
-    assert master == "yarn"
-    assert container.startswith("container_")
-    amounts = [
-        row["amount"] for row in rows_of(LakeTable(loads.table.lake_uri, "aggregates", "by_month"))
-    ]
-    assert sorted(amounts) == [Decimal("2462.50"), Decimal("2512.50")]
+    # In cluster mode, what the job prints is in the log of its container.
+    assert ("3 rows" in done.stdout) == (mode == "client")
+    assert table.state() != before
+    assert kept_rows(table) == COVER
+    ran = applications(hadoop)
+    assert {name: len(ran[name] - known[name]) for name in ran} == {
+        name: int(name == cluster) for name in ran
+    }
+
+
+def test_kill_9_of_yarn_while_a_program_runs(hadoop: Stack, sales: str, tmp_path: Path) -> None:
+    """Its session may go on or end. If it ends, one sentence says so, and the next one works."""
+    table, go = aggregate_table(JOB, sales), tmp_path / "go"
+    program = [sys.executable, "-c", TWICE, JOB.name, sales, str(go)]
+    with subprocess.Popen(
+        program,
+        env=of_clients(hadoop, SOFTCART_SPARK_MASTER="yarn"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        try:
+            assert running.stdout
+            assert running.stdout.readline() == "3\n"
+            before = table.state()
+            for name in ("resourcemanager", "nodemanager"):
+                killed(named(hadoop, name))
+            assert kept_rows(table) == COVER
+            hadoop.up()
+            go.touch()
+            told, errors = running.communicate()
+        finally:
+            running.kill()
+    assert running.returncode == 0, errors
+    *lost, rows = told.splitlines()
+    assert rows == "3"
+    assert lost
+    ended = f"Spark on yarn has ended while aggregates.{JOB.name} was computed, which keeps its "
+    assert [text for text in lost if not text.startswith(f"{ended}last rows: ")] == []
+    assert table.state() != before
+    assert kept_rows(table) == COVER
+
+
+def test_a_cluster_that_is_down_is_named(
+    hadoop: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default, Spark would wait for YARN for 15 minutes, and then print Java's calls."""
+    resources = named(hadoop, "resourcemanager")
+    assert isinstance(resources, ResourceManager)
+    resources.write_settings(tmp_path)
+    place = f":{resources.port}<"
+    site = (tmp_path / "yarn-site.xml").read_text()
+    (tmp_path / "yarn-site.xml").write_text(
+        site.replace(place, f":{free_port()}<").replace(">30000<", ">1000<")
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "from spark.session import build_session; build_session('none')"],
+        env=of_clients(hadoop, SOFTCART_SPARK_MASTER="yarn", HADOOP_CONF_DIR=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    told = done.stderr.rstrip().splitlines()[-1]
+    assert "Spark on yarn gives no session: " in told
+    assert told.endswith("Check that the cluster runs, and SOFTCART_SPARK_MASTER.")

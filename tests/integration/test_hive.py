@@ -19,7 +19,7 @@ from support.hive import folders_in_hive
 from support.lake import FEBRUARY, JANUARY, Loads, current
 
 from softcart_assets.lake import State, commit, hive, refresh_table
-from softcart_assets.lake.hive import MetastoreDown, connected, publish, publish_all
+from softcart_assets.lake.hive import Client, MetastoreDown, connected, publish, publish_all
 from softcart_assets.paths import REPOSITORY
 from softcart_assets.stack import Stack
 
@@ -245,6 +245,42 @@ def test_the_metastore_outlives_its_database(metastore: str, stack: Stack, loads
             assert folders_in_hive(client, loads.table) == folders(loads.table.state())
     with socket.socket() as probe:
         probe.connect(("127.0.0.1", urlsplit(metastore).port))
+
+
+def test_kill_9_of_the_metastore_during_a_publication(
+    metastore: str, stack: Stack, loads: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers find the old rows, and whoever tells says so. The next publication goes on."""
+    table, change = loads.table, Client.alter_partitions
+    loads.add((1, JANUARY, "1.00"))
+    refresh_table(table, loads.files)
+    publish(table, print)
+    old = folders(table.state())
+    loads.add((1, FEBRUARY, "1.50"), (2, JANUARY, "2.00"))
+    refresh_table(table, loads.files)
+    *_, server = stack.servers()
+
+    def killed(*of: object) -> None:
+        process = server.process()
+        assert process
+        process.kill()
+        process.wait()
+        change(*of)
+
+    told: list[str] = []
+    with monkeypatch.context() as patch:
+        # It switches the readers.
+        patch.setattr(Client, "alter_partitions", killed)
+        publish(table, told.append)
+    assert told == [
+        f"Hive does not know of {table.full_name} yet. `softcart up` starts the metastore."
+    ]
+    assert stack.up(metastore=True)["SOFTCART_HIVE_METASTORE_URI"] == metastore
+    with connected(metastore) as client:
+        found = folders_in_hive(client, table)
+        assert [place for place in found if not place.endswith("_empty")] == old
+        publish(table, print)
+        assert folders_in_hive(client, table) == folders(table.state()) != old
 
 
 def test_another_program_at_the_address_is_no_metastore() -> None:
