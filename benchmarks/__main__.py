@@ -17,6 +17,7 @@ from benchmarks import (
     pages,
     publication,
     rig,
+    scale,
     shapes,
 )
 
@@ -29,6 +30,7 @@ PARTS = {
     "capture": capture,
     "documents": documents,
     "publication": publication,
+    "scale": scale,
     "ods": ods,
     "pages": pages,
     "call_centre": call_centre,
