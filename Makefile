@@ -4,11 +4,11 @@
 unexport PYTHONDONTWRITEBYTECODE
 SOFTCART := .venv/bin/softcart
 
-.PHONY: help install manifest demo demo-hadoop hadoop test slowest search torture up kafka superset down ui bench lint typecheck format picture lock pins audit doctor clean
+.PHONY: help install manifest demo demo-hadoop demo-s3 hadoop test slowest search torture up kafka superset down ui bench lint typecheck format picture lock pins audit doctor clean
 .PHONY: lint-sql lint-definitions lint-imports lint-english lint-style
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 install: ## Install what is missing: Debian packages, Python packages in .venv
 	@./bootstrap.sh
@@ -21,6 +21,11 @@ demo: install ## Start servers, seed them, materialise everything, say what to o
 	@$(SOFTCART) demo
 
 demo-hadoop: manifest hadoop ## The demo with the lake in HDFS and Spark on YARN, in a home of its own (SOFTCART_HOME)
+	@$(SOFTCART) demo
+
+demo-s3: manifest ## The demo with the lake on a local server of S3, in a home of its own (SOFTCART_HOME)
+	@.venv/bin/python -m softcart_assets.jars s3
+	@$(SOFTCART) up --with s3-lake
 	@$(SOFTCART) demo
 
 hadoop: manifest ## Start the local servers, with HDFS for the lake and YARN for Spark

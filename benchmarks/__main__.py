@@ -18,6 +18,7 @@ from benchmarks import (
     pages,
     publication,
     rig,
+    scale,
     shapes,
 )
 
@@ -30,6 +31,7 @@ PARTS = {
     "capture": capture,
     "documents": documents,
     "publication": publication,
+    "scale": scale,
     "ods": ods,
     "pages": pages,
     "call_centre": call_centre,

@@ -67,6 +67,33 @@ TABLES = (
 def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 3) -> None:
     """Measure and report."""
     rows = int(ROWS * scale)
+    lines = []
+    for name, (found, changing) in measure(servers, rows, repeat).items():
+        lines.append(
+            f"| {name} | {_median([each.seconds for each in found]):.2f}"
+            f" | {_median([each.cpu_seconds for each in found]):.2f}"
+            f" | {_median([each.postgres_seconds for each in found]):.2f}"
+            f" | {_median([each.postgres_seconds for each in changing]):.2f} |"
+        )
+    report = [
+        f"# Publication of {rows:,} rows",
+        "",
+        f"`python -m benchmarks publication --scale {scale:g}` on {rig.CORES} cores, medians of "
+        f"{repeat} publications. Times are in seconds. The last column is the UPDATE before, in "
+        "staging.",
+        "",
+        "| publication | time | CPU, SoftCart | CPU, PostgreSQL | CPU, PostgreSQL, of the UPDATE |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        *lines,
+    ]
+    (rig.RESULTS / "publication.md").write_text("\n".join(report) + "\n")
+
+
+def measure(servers: Servers, rows: int, repeat: int) -> dict[str, tuple[list[Usage], list[Usage]]]:
+    """Publish a fact of so many rows after different changes.
+
+    Returns by case what each publication took, and what the change before it took.
+    """
     staging = servers.target("publication_staging")
     production = servers.target("publication_production")
     with staging.connect() as session:
@@ -103,36 +130,18 @@ def run(servers: Servers, scale: float = 1, only: str = "", repeat: int = 3) -> 
         "1% changed, spread over all rows": spread,
         "1% changed, the newest rows": newest,
     }
-    lines = []
+    measured: dict[str, tuple[list[Usage], list[Usage]]] = {}
     for name, prepare in cases.items():
-        times = 1 if name in ("first", "second") else repeat
-        found: list[Usage] = []
-        changing: list[Usage] = []
-        for _ in range(times):
-            changing.append(servers.watched(partial(_timed, prepare)))
-            found.append(servers.watched(partial(_timed, copy)))
-        lines.append(
-            f"| {name} | {_median([each.seconds for each in found]):.2f}"
-            f" | {_median([each.cpu_seconds for each in found]):.2f}"
-            f" | {_median([each.postgres_seconds for each in found]):.2f}"
-            f" | {_median([each.postgres_seconds for each in changing]):.2f} |"
-        )
-        print(lines[-1], flush=True)
-    report = [
-        f"# Publication of {rows:,} rows",
-        "",
-        f"`python -m benchmarks publication --scale {scale:g}` on {rig.CORES} cores, medians of "
-        f"{repeat} publications. Times are in seconds. The last column is the UPDATE before, in "
-        "staging.",
-        "",
-        "| publication | time | CPU, SoftCart | CPU, PostgreSQL | CPU, PostgreSQL, of the UPDATE |",
-        "| --- | ---: | ---: | ---: | ---: |",
-        *lines,
-    ]
-    (rig.RESULTS / "publication.md").write_text("\n".join(report) + "\n")
+        found, changing = measured[name] = [], []
+        for _ in range(1 if name in ("first", "second") else repeat):
+            changing.append(servers.watched(partial(timed, prepare)))
+            found.append(servers.watched(partial(timed, copy)))
+        print(f"{name}: {_median([each.seconds for each in found]):.2f} s", flush=True)
+    return measured
 
 
-def _timed(work: Callable[[], object]) -> Usage:
+def timed(work: Callable[[], object]) -> Usage:
+    """Do some work in this process. Returns its time."""
     started, computed = time.monotonic(), time.process_time()
     work()
     seconds = time.monotonic() - started
