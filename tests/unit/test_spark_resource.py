@@ -53,6 +53,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Started, int]]:
         monkeypatch.setattr(module, "rows_to_read", lambda *_: rows())
         monkeypatch.setattr(module, "build_session", build)
         monkeypatch.setattr(module, "is_short", shorts.__getitem__)
+        monkeypatch.setattr(module, "is_stopped", lambda session: False)
         monkeypatch.setattr(module, "stop_session", stopped.append)
 
         @dg.asset
