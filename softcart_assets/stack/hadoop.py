@@ -230,11 +230,6 @@ class ResourceManager(_WithNameNode):
                 "yarn.resourcemanager.nodemanagers.heartbeat-interval-ms": "200",
                 "yarn.resourcemanager.am.max-attempts": "1",
                 "yarn.resourcemanager.work-preserving-recovery.scheduling-wait-ms": "0",
-                # Programs outlive a ResourceManager that was killed and comes back.
-                "yarn.resourcemanager.recovery.enabled": "true",
-                "yarn.resourcemanager.store.class": f"{_PACKAGE}.yarn.server.resourcemanager."
-                "recovery.FileSystemRMStateStore",
-                "yarn.resourcemanager.fs.state-store.uri": (self.data / "state").as_uri(),
                 # By default, who asks it waits for 15 minutes.
                 "yarn.resourcemanager.connect.max-wait.ms": "30000",
                 "yarn.resourcemanager.connect.retry-interval.ms": "1000",
