@@ -31,7 +31,7 @@ from pyspark.sql.types import StructType
 from softcart_assets.lake import LakeTable, State, commit
 from softcart_assets.lines.model import Table
 from spark import private
-from spark.lake import read_state, write_folder
+from spark.lake import read_changes, read_state, write_folder
 
 ByMonth = Callable[..., DataFrame]
 """A function in `BY_MONTH`."""
@@ -58,7 +58,14 @@ class Input:
         A collection has the columns that its documents have. A field that is declared but in no
         document, such as the parent of categories without a tree, is null.
         """
-        rows = read_state(spark, self.table, self.state, months if self.has_months else None)
+        only = months if self.has_months else None
+        return self._with_all_columns(read_state(spark, self.table, self.state, only))
+
+    def read_changes(self, spark: SparkSession) -> DataFrame:
+        """Every version of the rows, see `spark.lake`, with every declared column, as in `read`."""
+        return self._with_all_columns(read_changes(spark, self.table, self.state))
+
+    def _with_all_columns(self, rows: DataFrame) -> DataFrame:
         missing = [each.name for each in self.declared.columns if each.name not in rows.columns]
         return rows.withColumns({name: F.lit(None).cast("string") for name in missing})
 

@@ -122,7 +122,16 @@ def boards(of: Iterable[Line]) -> list[Board]:
     """The dashboards of those lines that have one. Raises `DashboardError`."""
     folder = Path(lines.__file__).parent
     files = {line.name: folder / line.name / FILE for line in of}
-    return [read(name, file) for name, file in files.items() if file.is_file()]
+    found = [read(name, file) for name, file in files.items() if file.is_file()]
+    declared_in: dict[str, str] = {}
+    for board in found:
+        for name in board.datasets:
+            if (other := declared_in.setdefault(name, board.name)) != board.name:
+                raise DashboardError(
+                    f"{files[board.name]}: {files[other]} has a dataset {name!r}, too. Rename one "
+                    "of them, as Superset knows them by their names."
+                )
+    return found
 
 
 def read(name: str, file: Path) -> Board:

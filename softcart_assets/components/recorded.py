@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterable
 
 import dagster as dg
 
-Column = tuple[str, str, str]
-"""A schema, a table and a column of it. The schema of a table of the lake is its database."""
+from softcart_assets.publishing.personal import Column
 
 
 def column_origins(

@@ -30,6 +30,8 @@ from softcart_assets.privacy.places import Places
 from softcart_assets.serving import desk
 
 _MADE_IN_STAGING = ("warehouse", "aggregates", "ml")
+_TOTALS = ("ods", "ods_spark", "ods_topics")
+"""The schemas with running totals. Spark keeps the same ones as the loads do, in two of its own."""
 _IDENTITIES = {
     **dict.fromkeys(("people", "records", "keys"), (("line_of_business", "customer_id"),)),
     **dict.fromkeys(
@@ -91,7 +93,9 @@ class Search:
         for found in self._copies.values():
             yield from found
         yield self._quarantine()
+        yield from self._duplicates()
         yield from self._lake()
+        yield from self._streams()
         yield from self._totals()
         yield from self._identities()
         yield from self._in_staging()
@@ -105,12 +109,7 @@ class Search:
     def _sources(self) -> Iterator[Held]:
         for line in self._lines:
             for source in line.sources:
-                tables = [
-                    table.name
-                    for table in source.tables
-                    if any(each.rows for each in self._copies[source.name, table.name])
-                ]
-                if tables:
+                if tables := self._tables_with_rows(source):
                     yield Held(
                         "source",
                         f"{source.name} ({connector(source.kind).title})",
@@ -118,6 +117,13 @@ class Search:
                         note=f"Ask {line.owner_of(source)} to change it. "
                         f"Tables: {', '.join(tables)}.",
                     )
+
+    def _tables_with_rows(self, source: Source) -> list[str]:
+        return [
+            table.name
+            for table in source.tables
+            if any(each.rows for each in self._copies[source.name, table.name])
+        ]
 
     @cached_property
     def _copies(self) -> Mapping[tuple[str, str], Sequence[Held]]:
@@ -196,6 +202,36 @@ class Search:
         form = {EMAIL: email_form, PHONE: phone_form}.get(handle, str)
         return form(str(value)) in self._person.values(handle)
 
+    def _duplicates(self) -> Iterator[Held]:
+        if not self._exists("ingestion", "file_duplicates"):
+            return
+        of_tables = (
+            "SELECT DISTINCT source, table_name FROM ingestion.file_duplicates ORDER BY 1, 2"
+        )
+        for source, table in self._session.execute(of_tables).fetchall():
+            if not (known := self._tracing.handles.tables.get((source, table))):
+                continue
+            told = self._tracing.handles.of(source, known[1])
+            named = self._tracing.handles.mentioned(source, known[1])
+            values = [
+                sql.SQL("f.row ->> {} AS {}").format(sql.Literal(column), sql.Identifier(column))
+                for column in told | named
+            ]
+            records = sql.SQL(
+                "(SELECT {} FROM ingestion.file_duplicates f"
+                " WHERE (f.source, f.table_name) = ({}, {})) AS records"
+            ).format(sql.SQL(", ").join(values), sql.Literal(source), sql.Literal(table))
+            rows, mentions = (
+                self._person.matching({name: [each] for name, each in of.items()}, of)
+                for of in (told, named)
+            )
+            yield Held(
+                "duplicates",
+                f"ingestion.file_duplicates of {source}.{table}",
+                self._count(records, rows),
+                self._count(records, mentions),
+            )
+
     def _lake(self) -> Iterator[Held]:
         handles = self._tracing.handles
         # Other files are of loads that still run, or were killed.
@@ -254,16 +290,35 @@ class Search:
             return 0
         return sum(count_rows(store, path, found_by, self._person.values) for path in paths)
 
+    def _streams(self) -> Iterator[Held]:
+        """What streams keep of the changes of a source that has rows of the person."""
+        store, topics = LakeTable(self._places.lake_uri, "", "").store, self._places.topics
+        for source in self._lines.sources:
+            if not (tables := self._tables_with_rows(source)):
+                continue
+            folder = f"streams/totals/{source.name}"
+            if {each.rpartition("-")[0] for each in _folders(store, folder)} & {*tables}:
+                note = "Spark remembers the rows that it counts. They are those of the changes."
+                yield Held("lake", folder, None, note=note)
+            if topics is not None and connector(source.kind).has_log:
+                note = (
+                    "If a stream writes to Kafka, its topics keep rows as long as the broker does."
+                )
+                yield Held("kafka", f"{topics}{source.name}*", None, note=note)
+
     def _totals(self) -> Iterator[Held]:
         handles = self._tracing.handles
         for source in self._lines.sources:
             for total in source.totals:
                 table = source.table(total.table)
                 told = handles.of(source.name, table) | handles.own(source.name, table)
-                if total.key in told and self._exists("ods", total.name):
-                    condition = self._person.matching({total.key: [told[total.key]]}, [total.key])
-                    name = sql.Identifier("ods", total.name)
-                    yield Held("ods", f"ods.{total.name}", self._count(name, condition))
+                if total.key not in told:
+                    continue
+                condition = self._person.matching({total.key: [told[total.key]]}, [total.key])
+                for schema in _TOTALS:
+                    if self._exists(schema, total.name):
+                        name = sql.Identifier(schema, total.name)
+                        yield Held("ods", f"{schema}.{total.name}", self._count(name, condition))
 
     # What is made from the copies.
 

@@ -390,12 +390,13 @@ def _people(session: psycopg.Connection, customers: Collection[Customer]) -> lis
 
 
 def _is_anywhere(session: psycopg.Connection, handles: Handles, person: Person) -> bool:
-    """Whether a raw table has a row with one of the person's contacts."""
+    """Whether a raw table or a history has a row with one of the person's contacts."""
     for source, table in handles.tables.values():
-        if condition := person.rows_of(source, table):
-            query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {})").format(
-                sql.Identifier(source.schema, table.name), condition
-            )
-            if (row := session.execute(query).fetchone()) and row[0]:
-                return True
+        for relation in (table.name, f"{table.name}_history"):
+            if condition := person.rows_of(source, table, relation):
+                query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {})").format(
+                    sql.Identifier(source.schema, relation), condition
+                )
+                if (row := session.execute(query).fetchone()) and row[0]:
+                    return True
     return False

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from softcart_assets.connections import (
     EXTRACTS,
+    KAFKA,
     PRODUCTION_DB2,
     PRODUCTION_MYSQL,
     PostgresConnection,
+    kafka,
     production,
     setting,
     staging,
@@ -20,7 +22,8 @@ from softcart_assets.stores import lake_uri
 @dataclass(frozen=True)
 class Places:
     """Where the platform keeps things. `targets`: the names of other servers that get what
-    production holds.
+    production holds. `topics`: what the names of the topics begin with that streams write to, if
+    there is a Kafka.
     """
 
     staging: PostgresConnection
@@ -29,6 +32,7 @@ class Places:
     extracts: Path
     dagster: PostgresConnection
     targets: tuple[str, ...] = ()
+    topics: str | None = None
 
 
 def places() -> Places:
@@ -41,4 +45,5 @@ def places() -> Places:
         Path(setting(EXTRACTS)),
         PostgresConnection.from_env("SOFTCART_DAGSTER"),
         tuple(name for prefix, name in targets.items() if setting(f"{prefix}_HOST", "")),
+        kafka().topic_prefix if setting(f"{KAFKA}_BOOTSTRAP_SERVERS", "") else None,
     )

@@ -58,6 +58,8 @@ def _copies(source: Source, table: Table, column: str) -> Iterator[str]:
     if table.history:
         yield f"{source.schema}.{table.name}_history"
     yield "ingestion.quarantine"
+    if source.kind == "files":
+        yield "ingestion.file_duplicates"
     yield f"changes/{source.name}/{table.name}"
     yield f"{source.lake}.{table.name}"
     for total in source.totals:

@@ -35,9 +35,7 @@ class HadoopServer(LaterServer):
     main: ClassVar[str]
     """Its class under `org.apache.hadoop`."""
 
-    def __init__(
-        self, home: Path, port: int, password: str, databases: Mapping[str, str], **before: Any
-    ) -> None:
+    def __init__(self, home: Path, port: int, password: str, databases: Mapping[str, str]) -> None:
         super().__init__(home, port, password, databases)
         self.root = home / "hadoop"
 

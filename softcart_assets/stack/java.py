@@ -57,9 +57,7 @@ class LaterServer(JavaServer):
 
     port_argument = "-Dsoftcart.port="
 
-    def __init__(
-        self, home: Path, port: int, password: str, databases: Mapping[str, str], **before: Any
-    ) -> None:
+    def __init__(self, home: Path, port: int, password: str, databases: Mapping[str, str]) -> None:
         super().__init__(home, port, password, databases)
         self._one_at_a_time = Lock()
 

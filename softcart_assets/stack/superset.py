@@ -42,7 +42,7 @@ def is_installed() -> bool:
 def install() -> Path:
     """Install Superset, unless it is here. Returns its Python. Raises `StackError`.
 
-    It takes a minute or two, and 650 MB.
+    It takes a minute or two, and 800 MB.
     """
     folder = environment()
     folder.parent.mkdir(exist_ok=True)

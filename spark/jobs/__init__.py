@@ -28,7 +28,7 @@ from pyspark.sql import DataFrame, SparkSession
 from softcart_assets.assembly import LINES, Lines
 from softcart_assets.lake import LakeTable, Partition
 from softcart_assets.lines.model import Source, Table
-from spark.lake import read_changes, replace_table
+from spark.lake import replace_table
 from spark.months import ByMonth, Input, by_month, forget, in_one_month, is_apart, parameters
 from spark.private import is_stopped
 from spark.session import build_session, default_lake_uri, first_line, stop_session
@@ -126,9 +126,7 @@ class Job:
         inputs = self._read(lake_uri)
         named = list(zip(self.inputs, inputs, strict=True))
         rows = [
-            read_changes(spark, each.table, each.state)
-            if name in self.history
-            else each.read(spark)
+            each.read_changes(spark) if name in self.history else each.read(spark)
             for name, each in named
         ]
         # If a table is still as an older declaration wanted it, its rows are in no months.

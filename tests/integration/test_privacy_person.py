@@ -15,7 +15,7 @@ from support.ingestion import fill, load_all, run
 from softcart_assets import warehouse_state
 from softcart_assets.assembly import Lines, assemble
 from softcart_assets.lake import committed_files, lake_table, refresh
-from softcart_assets.lines.model import NONE, PII, Column, Line, Source, Table
+from softcart_assets.lines.model import NONE, PII, Column, Line, RunningTotal, Source, Table
 from softcart_assets.privacy.export import ExportRefused, export
 from softcart_assets.privacy.find import Held, Search
 from softcart_assets.privacy.made import Lineage
@@ -77,11 +77,12 @@ CALLS = Table(
 )
 TILL = Source("till", "mysql", "The tills.", (BUYERS, BUYS, STAFF), purpose="To sell.")
 NET = Source("net", "mysql", "The network.", (CALLERS, CALLS), purpose="To carry calls.")
+CALLED = RunningTotal("called", "Calls.", "calls", "caller", {"calls": "*"})
 LINES = assemble(
     [
         Line("conformed", "Shared.", "team:data"),
         Line("store", "A store.", "team:store", (TILL,)),
-        Line("phone", "A phone company.", "team:phone", (NET,)),
+        Line("phone", "A phone company.", "team:phone", (replace(NET, totals=(CALLED,)),)),
     ]
 )
 ID = ("raw_till", "buys", "buyer")
@@ -138,9 +139,20 @@ def places(mysql, postgres, lake, tmp_path) -> Places:
                 f"CREATE TABLE {name} AS SELECT buyer AS buyer_id, count(*) AS buy_count"
                 " FROM raw_till.buys GROUP BY 1".encode()
             )
+        # As Spark keeps it.
+        session.execute("CREATE SCHEMA ods_topics")
+        session.execute(
+            "CREATE TABLE ods_topics.called AS SELECT caller, count(*) AS calls"
+            " FROM raw_net.calls GROUP BY 1"
+        )
+        # As a source of files keeps records that do not count.
+        session.execute(
+            "INSERT INTO ingestion.file_duplicates (source, table_name, number, line, key, row)"
+            " SELECT 'net', 'calls', 1, id, to_jsonb(id), to_jsonb(c) FROM raw_net.calls c"
+        )
         session.execute("CREATE TABLE event_logs (event text)")
         session.execute("INSERT INTO event_logs VALUES ('no values'), ('of ANNA@new.example')")
-    return Places(postgres, lake, postgres, tmp_path / "extracts", postgres)
+    return Places(postgres, lake, postgres, tmp_path / "extracts", postgres, topics="shared.")
 
 
 def found(
@@ -160,6 +172,8 @@ def test_a_person_is_found_in_every_store_and_exported(places, tmp_path):
     assert {f"{each.layer} {each.store}": (each.rows, each.mentions) for each in held} == {
         "source till (MySQL or MariaDB)": (None, 0),
         "source net (MySQL or MariaDB)": (None, 0),
+        "kafka shared.till*": (None, 0),
+        "kafka shared.net*": (None, 0),
         "raw raw_till.buyers": (1, 0),
         "raw raw_till.buyers_history": (2, 0),
         "raw raw_till.buys": (2, 0),
@@ -167,6 +181,7 @@ def test_a_person_is_found_in_every_store_and_exported(places, tmp_path):
         "raw raw_net.callers": (1, 0),
         "raw raw_net.calls": (1, 1),
         "quarantine ingestion.quarantine": (1, 0),
+        "duplicates ingestion.file_duplicates of net.calls": (1, 1),
         "changes lake_till.buyers": (2, 0),
         "lake lake_till.buyers": (1, 0),
         "changes lake_till.buys": (2, 0),
@@ -177,6 +192,7 @@ def test_a_person_is_found_in_every_store_and_exported(places, tmp_path):
         "lake lake_net.callers": (1, 0),
         "changes lake_net.calls": (1, 1),
         "lake lake_net.calls": (1, 1),
+        "ods ods_topics.called": (1, 0),
         "identities identities.people": (2, 0),
         "aggregates aggregates.agg_buys": (1, 0),
         "warehouse warehouse.fct_buys": (1, 0),

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 from zoneinfo import available_timezones
 
 import duckdb
+import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
+from support.lake import fill
 
 from softcart_assets.inspire_app import people
+from softcart_assets.lake import lake_table
 from softcart_assets.lines.inspire.groups import AGE_BANDS, OLDEST, hidden
 from softcart_assets.lines.inspire.zones import ZONES
 from spark.jobs import JOBS, Job
 from spark.jobs.inspire import workouts
+from spark.months import Input
 
 LOADED = datetime(2026, 3, 10, tzinfo=UTC)
 JANUARY, FEBRUARY, UNKNOWN = date(2026, 1, 1), date(2026, 2, 1), date(1900, 1, 1)
@@ -94,6 +99,22 @@ def inputs(spark: SparkSession) -> list[DataFrame]:
 def found(job: Job, inputs: list[DataFrame]) -> dict[tuple[int, date], Row]:
     assert [f"{source.name}.{table.name}" for source, table in job.inputs] == list(SCHEMAS)
     return {(row.user_id, row.month): row for row in job.transform(*inputs).collect()}
+
+
+def test_a_table_whose_items_have_all_expired_counts_nothing(
+    spark: SparkSession, job: Job, inputs: list[DataFrame], tmp_path: Path
+) -> None:
+    """A load of DynamoDB knows the columns of items alone. Without items, only the key is there."""
+    source, declared = job.inputs[-1]
+    table = lake_table(source, declared, tmp_path.as_uri())
+    fill(table, pa.table({"session_id": pa.array([], pa.string())}))
+    state = table.state()
+    assert state
+    sessions = Input(table, declared, state).read_changes(spark)
+    rows = job.transform(*inputs[:-1], sessions).collect()
+    logs = ROWS["inspire_docs.activity_logs"]
+    assert sum(row.workout_count for row in rows) == len(logs)
+    assert sum(row.session_count for row in rows) == 0
 
 
 def test_a_day_is_that_of_the_place_and_counts_once(found: Mapping[tuple, Row]) -> None:
