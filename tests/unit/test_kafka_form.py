@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import pyarrow as pa
 
 from softcart_assets.ingestion.changes import DELETE, INSERT, UPDATE, Changes, Run
 from softcart_assets.ingestion.position import Place, Position
-from softcart_assets.ingestion.sinks.kafka.form import BEFORE, HAS_BEFORE, with_before
+from softcart_assets.ingestion.sinks.kafka.form import (
+    BEFORE,
+    HAS_BEFORE,
+    Form,
+    Origin,
+    with_before,
+)
 from softcart_assets.ingestion.sinks.kafka.waiting import Waiting, piece_of
 from softcart_assets.ingestion.types import Column, Rejected
 
@@ -48,6 +56,14 @@ def test_rows_that_cannot_be_carried_move_no_values_to_others() -> None:
     runs = [Run(2, place(1), 5, 1), Run(2, place(2), 5, 1)]
     found = with_before(changes([], runs, 2, 4))
     assert found.column(f"{BEFORE}n").to_pylist() == [None, -2, None, None]
+
+
+def test_a_change_without_a_time_is_json() -> None:
+    form = Form("x.t.rows", "x", "t", "rows", COLUMNS, ["id"])
+    [message] = form.copied(batch((1, 10)), [Origin(place(1), 0, 0)])
+    assert message.value
+    told = json.loads(message.value)["payload"]
+    assert (told["ts_ns"], told["source"]["ts_ns"]) == (0, 0)
 
 
 def test_what_waits_comes_out_as_it_went_in() -> None:
