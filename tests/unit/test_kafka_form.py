@@ -70,6 +70,8 @@ def test_what_waits_comes_out_as_it_went_in() -> None:
     runs = [Run(3, place(1), 5, 2), Run(2, None, None, 2)]
     piece = piece_of(changes([(1, UPDATE, UNFIT)], runs, 9, 2, 3, 4))
     waiting = Waiting(piece, is_open=True)
+    # In the file, and not in memory.
+    assert waiting.piece.rows.get_total_buffer_size() < piece.rows.get_total_buffer_size()
     [found] = waiting.read(Place(place(7), None, ""), 6)
     assert found.rows.equals(piece.rows)
     assert found.operations.equals(piece.operations)
