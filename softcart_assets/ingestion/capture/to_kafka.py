@@ -137,7 +137,7 @@ class _Writer:
         self._last: dict[str, tuple[Position, int]] = {}
         """The number of the last row of each table in its transaction."""
         self.is_well = False
-        """Whether something was committed over these connections."""
+        """Whether these connections have held for a while."""
         self._are_tables_new = False
         self._pending = 0
         self._rows: list[tuple[float, int]] = []
@@ -145,7 +145,8 @@ class _Writer:
     def begin(self, *, anew: bool) -> None:
         """Find where the topics are. Tables without a topic get a snapshot."""
         stored = None if anew else self.topics.stored()
-        missing = self.topics.make(table.at_source for table in self.tables.values())
+        names = [table.at_source for table in self.tables.values()]
+        missing, is_new = self.topics.missing(names), stored is None
         with self._session() as session:
             check_log(session, self.source.name)
             if stored is None:
@@ -157,9 +158,16 @@ class _Writer:
             for name, columns in stored.tables.items()
             if name in self.tables and self.tables[name].at_source not in missing
         }
-        self._are_tables_new = known != stored.tables
         self.place, self.known = stored.place, known
         self.stale = {*stored.stale} & {*known}
+        if is_new or known != stored.tables:
+            # First of all. After a kill, a topic that has been made looks like one with all rows,
+            # and nobody knows that new snapshots were wanted.
+            self._are_tables_new = True
+            with self.topics.transaction():
+                self._state_place()
+            self._are_tables_new = False
+        self.topics.make(names)
 
     def run(self, *, once: bool) -> None:
         """Run until stopped. `once`: until the log's present end."""
@@ -188,15 +196,14 @@ class _Writer:
                 self._follow(at, is_for_copy=True)
             self.place = replace(self.place, position=max(at, self.place.position))
             for table in tables:
-                was_known = table.name in self.known
+                # Until its snapshot is whole. After a kill, no changes may come behind a part.
+                before = self.known.pop(table.name, [])
                 self._are_tables_new = True
                 self.stale.discard(table.name)
                 # Whatever kept it out before this position is settled.
                 self.left_out.pop(table.name, None)
                 try:
-                    columns = reader.columns(table, ())
-                    self._note_columns(table.name, columns)
-                    self._copy_rows(table, columns, reader, was_known=was_known)
+                    self._copy_rows(table, reader.columns(table, ()), reader, before)
                 except _LEFT_OUT as error:
                     reader.reset()
                     self._leave_out(table.name, str(error))
@@ -216,11 +223,14 @@ class _Writer:
         )
 
     def _copy_rows(
-        self, table: Table, columns: Sequence[Column], reader: MySQLReader, *, was_known: bool
+        self, table: Table, columns: Sequence[Column], reader: MySQLReader, before: list[str]
     ) -> None:
+        """Write all rows. `before`: the columns that the topic had until now."""
         form = self._form(table.name, columns)
         moment = int(time.time() * 1_000_000)
-        position, first = self.place.position, True
+        # Behind the changes of the transaction that ends here, which are in the rows already.
+        end = self.place.position
+        position, first = end._replace(offset=end.offset + 1), True
         batches = _with_last(reader.batches(table, columns))
         rows, is_last = next(batches, (None, True))
         while True:
@@ -239,11 +249,13 @@ class _Writer:
                     rows, is_last = next(batches, (None, True))
                 self.status.rows += sent
                 if rows is None:
-                    if first and was_known:
+                    if first and self.topics.has_messages(table.at_source):
                         # All rows are gone, and no row says so.
                         message = form.emptied(Origin(position, 0, moment))
                         self.topics.send(table.at_source, [message])
-                    self._state_place()
+                    self.known[table.name] = before
+                    self._note_columns(table.name, columns)
+                self._state_place()
             if rows is None:
                 self._are_tables_new = False
                 return
@@ -292,16 +304,16 @@ class _Writer:
             if piece is not None:
                 self._flush(piece)
                 is_between = piece.place is not None
-            if not is_between or is_for_copy:
+            if not is_between:
                 continue
-            if self.stale:
+            if self.stale and not is_for_copy:
                 return
             if time.monotonic() - ticked >= _TICK_SECONDS:
                 ticked = time.monotonic()
                 self.status.problem, self.is_well = None, True
                 self._report()
                 if self.stopped.is_set():
-                    return
+                    raise Finished
 
     def _columns_for(self, definition: TableMap) -> Sequence[Column] | None:
         """Return the columns in which to decode a table's rows. None: they are not wanted."""
@@ -336,9 +348,8 @@ class _Writer:
             self._are_tables_new = True
 
     def _note_columns(self, name: str, columns: Sequence[Column]) -> None:
-        known = self.known.get(name, [])
-        new = [column.name for column in columns if column.name not in known]
-        if new or name not in self.known:
+        known = self.known[name]
+        if new := [column.name for column in columns if column.name not in known]:
             self.known[name] = [*known, *new]
             self._are_tables_new = True
 
