@@ -226,7 +226,7 @@ def test_messages_have_debeziums_form(writer: Writer) -> None:
     assert len(places) == 7
     # A new snapshot without rows says so, behind all that came before.
     writer.once(anew=True)
-    last = max((each for each in writer.messages() if each), key=lambda each: _place(each))
+    last = max((each for each in writer.messages() if each), key=_place)
     assert (last["op"], _place(last) > max(places)) == ("t", True)
 
 

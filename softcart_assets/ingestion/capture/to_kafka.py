@@ -21,7 +21,6 @@ from softcart_assets.ingestion.capture.holding import Finished
 from softcart_assets.ingestion.capture.job import Status
 from softcart_assets.ingestion.capture.reading import Piece, Reading
 from softcart_assets.ingestion.capture.stream import ended_by_signals
-from softcart_assets.ingestion.changes import DELETE, INSERT, UPDATE
 from softcart_assets.ingestion.connectors.mysql.ddl import TableChange
 from softcart_assets.ingestion.connectors.mysql.events import TableMap, Unreadable
 from softcart_assets.ingestion.connectors.mysql.gtid import GtidSet
@@ -42,7 +41,7 @@ from softcart_assets.ingestion.errors import (
 )
 from softcart_assets.ingestion.position import Place, Position
 from softcart_assets.ingestion.sinks.kafka import waiting
-from softcart_assets.ingestion.sinks.kafka.form import Form, Origin
+from softcart_assets.ingestion.sinks.kafka.form import LETTERS, Form, Origin
 from softcart_assets.ingestion.sinks.kafka.topics import Stored, Topics
 from softcart_assets.ingestion.types import Batch, Column, Rejected
 from softcart_assets.lines.model import Source, Table
@@ -51,7 +50,6 @@ _FLUSH_SECONDS = 0.1
 _TICK_SECONDS = 1.0
 _BACKOFF_SECONDS = 0.5, 30.0
 _ROWS_A_COMMIT = 50_000
-_OPERATIONS = {DELETE: "d", INSERT: "c", UPDATE: "u"}
 _LEFT_OUT = (MissingTable, UnsupportedColumn, SchemaChanged, MissingGrant)
 """What keeps one table out, while the others go on."""
 
@@ -394,7 +392,7 @@ class _Writer:
             moment = run.committed_at or 0
             origins += [Origin(run.position, first + n, moment) for n in range(run.changes)]
             self._last[table.name] = run.position, first + run.changes - 1
-        rejected = [(_OPERATIONS[operation], row) for operation, row in piece.rejected]
+        rejected = [(LETTERS[operation], row) for operation, row in piece.rejected]
         self._send_unfit(table, rejected)
         form = self._form(table.name, piece.columns)
         messages = form.changes(piece.rows, piece.operations, origins)

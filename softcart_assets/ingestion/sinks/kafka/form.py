@@ -20,7 +20,8 @@ from softcart_assets.ingestion.changes import DELETE, INSERT, UPDATE, Changes
 from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.types import Column, Kind
 
-_LETTERS = {DELETE: "d", INSERT: "c", UPDATE: "u"}
+LETTERS = {DELETE: "d", INSERT: "c", UPDATE: "u"}
+"""What Debezium calls the operations."""
 _DECIMAL = "org.apache.kafka.connect.data.Decimal"
 _NULL = "null"
 _TYPES: Mapping[Kind, Mapping[str, Any]] = {
@@ -95,7 +96,7 @@ class Form:
             if operation == DELETE:
                 old = old if was[number] else after[number]
             new = _NULL if operation == DELETE else after[number]
-            yield Message(keys[number], self._value(_LETTERS[operation], old, new, origins[number]))
+            yield Message(keys[number], self._value(LETTERS[operation], old, new, origins[number]))
             if operation == DELETE and keys[number] is not None:
                 yield Message(keys[number], None)
 

@@ -273,7 +273,7 @@ class Topics:
                 ) from None
             raise TargetFailed(
                 # Whether the last transaction came through, only the topic of positions tells.
-                f"{about}: Kafka failed ({error.str()}). Try again: it goes on behind the last "
+                f"{about}: Kafka failed ({error.str()}). A new attempt goes on behind the last "
                 f"transaction that Kafka has. If it persists, check {prefix}_BOOTSTRAP_SERVERS."
             ) from None
 
