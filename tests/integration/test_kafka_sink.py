@@ -29,7 +29,12 @@ from softcart_assets.connections import KafkaConnection, MySQLConnection, Postgr
 from softcart_assets.ingestion.capture import reading
 from softcart_assets.ingestion.capture.to_kafka import to_kafka
 from softcart_assets.ingestion.connectors.mysql import reader
-from softcart_assets.ingestion.errors import IngestionError, TableBusy, TargetFailed
+from softcart_assets.ingestion.errors import (
+    IngestionError,
+    PositionPurged,
+    TableBusy,
+    TargetFailed,
+)
 from softcart_assets.ingestion.sinks.kafka import topics
 from softcart_assets.ingestion.sinks.kafka.form import Message
 from softcart_assets.lines.model import Source, Table
@@ -297,6 +302,22 @@ def test_nothing_is_written_twice_and_a_lost_topic_is_filled_again(
     assert (found["op"], found["after"]) == ("r", {"id": 1, "n": 2})
     killed_before_the_snapshot(anew=True)
     writer.once()
+    assert writer.operations() == "rr"
+
+
+def test_a_log_that_was_set_back_is_told(writer: Writer) -> None:
+    writer.run("CREATE TABLE `rows` (id int PRIMARY KEY)", "INSERT INTO `rows` VALUES (1)")
+    writer.once()
+    kept = topics.Topics(writer.kafka, writer.source)
+    stored = kept.stored()
+    assert stored
+    position = stored.place.position
+    stored.place.position = position._replace(number=position.number + 1000)
+    with kept.transaction():
+        kept.state(stored, with_tables=False)
+    with pytest.raises(PositionPurged, match=r"its binary log ends at .* --anew"):
+        writer.once()
+    writer.once(anew=True)
     assert writer.operations() == "rr"
 
 

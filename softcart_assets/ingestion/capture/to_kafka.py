@@ -20,6 +20,7 @@ from softcart_assets.connections import KafkaConnection, MySQLConnection, Server
 from softcart_assets.ingestion.capture.holding import Finished
 from softcart_assets.ingestion.capture.job import Status
 from softcart_assets.ingestion.capture.reading import Piece, Reading
+from softcart_assets.ingestion.capture.servers import epoch_of_state
 from softcart_assets.ingestion.capture.stream import ended_by_signals
 from softcart_assets.ingestion.connectors.mysql.ddl import TableChange
 from softcart_assets.ingestion.connectors.mysql.events import TableMap, Unreadable
@@ -147,10 +148,12 @@ class _Writer:
         missing, is_new = self.topics.missing(names), stored is None
         with self._session() as session:
             check_log(session, self.source.name)
-            if stored is None:
-                state = current_state(session)
-                place = Place(state.position, str(state.gtids) or None, state.server)
-                stored = Stored(place, {}, [])
+            state = current_state(session)
+        if stored is None:
+            place = Place(state.position, str(state.gtids) or None, state.server)
+            stored = Stored(place, {}, [])
+        # A log that ends before would look like one with nothing new.
+        epoch_of_state(self.source, state, stored.place)
         known = {
             name: columns
             for name, columns in stored.tables.items()
@@ -493,7 +496,7 @@ class _Writer:
 
     def _epoch(self) -> int:
         """Return the epoch of the server that answers now, see `Position`."""
-        return self.place.position.epoch + (self._state().server != self.place.server)
+        return epoch_of_state(self.source, self._state(), self.place)
 
 
 def _with_last(batches: Iterator[Batch]) -> Iterator[tuple[Batch, bool]]:
