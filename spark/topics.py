@@ -235,9 +235,9 @@ def lines(spark: SparkSession, counted: InTopic, messages: int = MESSAGES) -> Da
         return rows.mapInArrow(told, OUT)
 
     # Debezium may tell a snapshot twice at one place: if it breaks off, and nothing changes until
-    # it begins anew.
+    # it begins anew. At another place it is a new one, also if all its keys are known.
     snapshot = images(topic.where(F.col("value").cast("string").rlike(_READ)), True)
-    found = images(topic, False).unionByName(snapshot.dropDuplicates(["key"]))
+    found = images(topic, False).unionByName(snapshot.dropDuplicates(["key", "at"]))
     if not counted.identity:
         return found
     entry = F.struct("key", "at", "sign", "image", "part", "offset")

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,15 @@ from softcart_assets import cli
 from softcart_assets.connections import KafkaConnection, MySQLConnection, PostgresConnection
 from softcart_assets.ingestion.capture import reading
 from softcart_assets.ingestion.capture.to_kafka import to_kafka
-from softcart_assets.ingestion.errors import IngestionError, TableBusy, TargetFailed
+from softcart_assets.ingestion.connectors.mysql import reader
+from softcart_assets.ingestion.errors import (
+    IngestionError,
+    PositionPurged,
+    TableBusy,
+    TargetFailed,
+)
 from softcart_assets.ingestion.sinks.kafka import topics
+from softcart_assets.ingestion.sinks.kafka.form import Message
 from softcart_assets.lines.model import Source, Table
 from softcart_assets.stack.kafka import Kafka
 from tests.support.ingestion import load_all, query, run
@@ -178,8 +185,11 @@ def test_what_the_topics_tell_is_what_raw_has(
         "DELETE FROM `rows` WHERE id > 130 AND id < 1000",
     )
     writer.check()
-    # What the log does not tell row by row.
-    writer.run("ALTER TABLE `rows` ADD COLUMN more varchar(9) DEFAULT 'x', DROP COLUMN wide")
+    # What the log does not tell row by row. The snapshot has a place behind the rows of the update.
+    writer.run(
+        "ALTER TABLE `rows` ADD COLUMN more varchar(9) DEFAULT 'x', DROP COLUMN wide",
+        "UPDATE `rows` SET n = n + 1",
+    )
     writer.check()
     writer.run("TRUNCATE TABLE `rows`", "INSERT INTO `rows` (id, n) VALUES (7, 7)")
     writer.check()
@@ -220,7 +230,17 @@ def test_messages_have_debeziums_form(writer: Writer) -> None:
     gone = [(each["before"], each["after"]) for each in by_op["d"]]
     assert sorted(gone, key=str) == [({"id": 2, "n": 3}, None), ({"id": 4, "n": 3}, None)]
     sources = [each["source"] for each in writer.messages() if each]
-    assert len({(each["file"], each["pos"], each["row"]) for each in sources}) == 7
+    places = {(each["file"], each["pos"], each["row"]) for each in sources}
+    assert len(places) == 7
+    # A new snapshot without rows says so, behind all that came before.
+    writer.once(anew=True)
+    last = max((each for each in writer.messages() if each), key=_place)
+    assert (last["op"], _place(last) > max(places)) == ("t", True)
+
+
+def _place(message: dict[str, Any]) -> tuple[str, int, int]:
+    source = message["source"]
+    return source["file"], source["pos"], source["row"]
 
 
 def test_what_is_rolled_back_is_not_written(
@@ -251,7 +271,21 @@ def test_what_is_rolled_back_is_not_written(
     assert told == {"r": 20, "u": 8}
 
 
-def test_nothing_is_written_twice_and_a_lost_topic_is_filled_again(writer: Writer) -> None:
+def test_nothing_is_written_twice_and_a_lost_topic_is_filled_again(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = topics.Topics.make
+
+    def killed(self: topics.Topics, tables: Iterable[str]) -> None:
+        make(self, tables)
+        raise RuntimeError("killed")
+
+    def killed_before_the_snapshot(**more: Any) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(topics.Topics, "make", killed)
+            with pytest.raises(RuntimeError, match="killed"):
+                writer.once(**more)
+
     writer.run("CREATE TABLE `rows` (id int PRIMARY KEY, n int)", "INSERT INTO `rows` VALUES (1,1)")
     for _ in range(2):
         writer.once()
@@ -261,11 +295,62 @@ def test_nothing_is_written_twice_and_a_lost_topic_is_filled_again(writer: Write
     admin.delete_topics([topic])[topic].result(30)
     until(lambda: topic not in admin.list_topics(timeout=30).topics)
     writer.run("UPDATE `rows` SET n = 2")
+    killed_before_the_snapshot()
     writer.once()
-    found = [each["after"] for each in writer.messages() if each]
-    assert found[-1] == {"id": 1, "n": 2}
+    [found] = writer.messages()
+    assert found
+    assert (found["op"], found["after"]) == ("r", {"id": 1, "n": 2})
+    killed_before_the_snapshot(anew=True)
+    writer.once()
+    assert writer.operations() == "rr"
+
+
+def test_a_log_that_was_set_back_is_told(writer: Writer) -> None:
+    writer.run("CREATE TABLE `rows` (id int PRIMARY KEY)", "INSERT INTO `rows` VALUES (1)")
+    writer.once()
+    kept = topics.Topics(writer.kafka, writer.source)
+    stored = kept.stored()
+    assert stored
+    position = stored.place.position
+    stored.place.position = position._replace(number=position.number + 1000)
+    with kept.transaction():
+        kept.state(stored, with_tables=False)
+    with pytest.raises(PositionPurged, match=r"its binary log ends at .* --anew"):
+        writer.once()
     writer.once(anew=True)
-    assert writer.operations().endswith("r")
+    assert writer.operations() == "rr"
+
+
+def test_no_change_comes_behind_a_part_of_a_snapshot(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer.run(
+        "CREATE TABLE `rows` (id int PRIMARY KEY, n int)",
+        "INSERT INTO `rows` VALUES (1, 1), (2, 2), (3, 3), (4, 4)",
+    )
+    writer.once()
+    monkeypatch.setattr("softcart_assets.ingestion.capture.to_kafka._ROWS_A_COMMIT", 2)
+    monkeypatch.setattr(reader, "_BATCH_ROWS", 2)
+    sent: list[int] = []
+    send = topics.Topics.send
+
+    def killed(self: topics.Topics, table: str, messages: Iterable[Message]) -> int:
+        if sent:
+            raise RuntimeError("killed")
+        sent.append(send(self, table, messages))
+        return sent[0]
+
+    # The log does not tell the values of this column, so a new snapshot is taken.
+    writer.run("ALTER TABLE `rows` ADD COLUMN more int NOT NULL DEFAULT 3")
+    with monkeypatch.context() as patch:
+        patch.setattr(topics.Topics, "send", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            writer.once()
+    assert sent == [2]
+    writer.run("UPDATE `rows` SET n = 9")
+    writer.once()
+    # A reader takes a change for the end of the snapshot, and the rows that it lacks for deleted.
+    assert writer.operations() == "r" * 10
 
 
 def test_values_that_cannot_be_carried_have_a_topic(writer: Writer) -> None:

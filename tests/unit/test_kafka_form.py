@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import pyarrow as pa
 
 from softcart_assets.ingestion.changes import DELETE, INSERT, UPDATE, Changes, Run
 from softcart_assets.ingestion.position import Place, Position
-from softcart_assets.ingestion.sinks.kafka.form import BEFORE, HAS_BEFORE, with_before
+from softcart_assets.ingestion.sinks.kafka.form import (
+    BEFORE,
+    HAS_BEFORE,
+    Form,
+    Origin,
+    with_before,
+)
 from softcart_assets.ingestion.sinks.kafka.waiting import Waiting, piece_of
 from softcart_assets.ingestion.types import Column, Rejected
 
@@ -50,10 +58,20 @@ def test_rows_that_cannot_be_carried_move_no_values_to_others() -> None:
     assert found.column(f"{BEFORE}n").to_pylist() == [None, -2, None, None]
 
 
+def test_a_change_without_a_time_is_json() -> None:
+    form = Form("x.t.rows", "x", "t", "rows", COLUMNS, ["id"])
+    [message] = form.copied(batch((1, 10)), [Origin(place(1), 0, 0)])
+    assert message.value
+    told = json.loads(message.value)["payload"]
+    assert (told["ts_ns"], told["source"]["ts_ns"]) == (0, 0)
+
+
 def test_what_waits_comes_out_as_it_went_in() -> None:
     runs = [Run(3, place(1), 5, 2), Run(2, None, None, 2)]
     piece = piece_of(changes([(1, UPDATE, UNFIT)], runs, 9, 2, 3, 4))
     waiting = Waiting(piece, is_open=True)
+    # In the file, and not in memory.
+    assert waiting.piece.rows.get_total_buffer_size() < piece.rows.get_total_buffer_size()
     [found] = waiting.read(Place(place(7), None, ""), 6)
     assert found.rows.equals(piece.rows)
     assert found.operations.equals(piece.operations)

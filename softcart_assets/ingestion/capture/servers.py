@@ -17,6 +17,7 @@ from softcart_assets.ingestion.connectors.mysql.state import (
 )
 from softcart_assets.ingestion.errors import IngestionError, PositionPurged
 from softcart_assets.ingestion.position import Place, Position
+from softcart_assets.lines.model import Source
 
 
 def state_of(job: Job) -> ServerState:
@@ -66,18 +67,22 @@ def epoch_now(job: Job, place: Place) -> int:
 
     Raises `PositionPurged` if its log ends before the applied position.
     """
-    state = state_of(job)
+    return epoch_of_state(job.source, state_of(job), place)
+
+
+def epoch_of_state(source: Source, state: ServerState, place: Place) -> int:
+    """Return the epoch of a server with this state, see `epoch_now`."""
     if state.server != place.server:
         # Its positions say nothing about the log before. Whether it has all of that, GTIDs tell.
         return place.position.epoch + 1
     end = state.position.in_epoch(place.position.epoch)
     if end < place.position:
         raise PositionPurged(
-            f"Source {job.source.name!r}: its binary log ends at {end}, before {place.position}, "
+            f"Source {source.name!r}: its binary log ends at {end}, before {place.position}, "
             "up to where its changes "
             "are applied: the server was set back or its log reset. The log cannot be continued. "
             "Take a new snapshot: run "
-            f"`softcart resnapshot {job.source.name}`."
+            f"`softcart resnapshot {source.name}`."
         )
     return place.position.epoch
 

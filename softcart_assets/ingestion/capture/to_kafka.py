@@ -20,8 +20,8 @@ from softcart_assets.connections import KafkaConnection, MySQLConnection, Server
 from softcart_assets.ingestion.capture.holding import Finished
 from softcart_assets.ingestion.capture.job import Status
 from softcart_assets.ingestion.capture.reading import Piece, Reading
+from softcart_assets.ingestion.capture.servers import epoch_of_state
 from softcart_assets.ingestion.capture.stream import ended_by_signals
-from softcart_assets.ingestion.changes import DELETE, INSERT, UPDATE
 from softcart_assets.ingestion.connectors.mysql.ddl import TableChange
 from softcart_assets.ingestion.connectors.mysql.events import TableMap, Unreadable
 from softcart_assets.ingestion.connectors.mysql.gtid import GtidSet
@@ -42,7 +42,7 @@ from softcart_assets.ingestion.errors import (
 )
 from softcart_assets.ingestion.position import Place, Position
 from softcart_assets.ingestion.sinks.kafka import waiting
-from softcart_assets.ingestion.sinks.kafka.form import Form, Origin
+from softcart_assets.ingestion.sinks.kafka.form import LETTERS, Form, Origin
 from softcart_assets.ingestion.sinks.kafka.topics import Stored, Topics
 from softcart_assets.ingestion.types import Batch, Column, Rejected
 from softcart_assets.lines.model import Source, Table
@@ -51,7 +51,6 @@ _FLUSH_SECONDS = 0.1
 _TICK_SECONDS = 1.0
 _BACKOFF_SECONDS = 0.5, 30.0
 _ROWS_A_COMMIT = 50_000
-_OPERATIONS = {DELETE: "d", INSERT: "c", UPDATE: "u"}
 _LEFT_OUT = (MissingTable, UnsupportedColumn, SchemaChanged, MissingGrant)
 """What keeps one table out, while the others go on."""
 
@@ -137,7 +136,7 @@ class _Writer:
         self._last: dict[str, tuple[Position, int]] = {}
         """The number of the last row of each table in its transaction."""
         self.is_well = False
-        """Whether something was committed over these connections."""
+        """Whether these connections have held for a while."""
         self._are_tables_new = False
         self._pending = 0
         self._rows: list[tuple[float, int]] = []
@@ -145,21 +144,31 @@ class _Writer:
     def begin(self, *, anew: bool) -> None:
         """Find where the topics are. Tables without a topic get a snapshot."""
         stored = None if anew else self.topics.stored()
-        missing = self.topics.make(table.at_source for table in self.tables.values())
+        names = [table.at_source for table in self.tables.values()]
+        missing, is_new = self.topics.missing(names), stored is None
         with self._session() as session:
             check_log(session, self.source.name)
-            if stored is None:
-                state = current_state(session)
-                place = Place(state.position, str(state.gtids) or None, state.server)
-                stored = Stored(place, {}, [])
+            state = current_state(session)
+        if stored is None:
+            place = Place(state.position, str(state.gtids) or None, state.server)
+            stored = Stored(place, {}, [])
+        # A log that ends before would look like one with nothing new.
+        epoch_of_state(self.source, state, stored.place)
         known = {
             name: columns
             for name, columns in stored.tables.items()
             if name in self.tables and self.tables[name].at_source not in missing
         }
-        self._are_tables_new = known != stored.tables
         self.place, self.known = stored.place, known
         self.stale = {*stored.stale} & {*known}
+        if is_new or known != stored.tables:
+            # First of all. After a kill, a topic that has been made looks like one with all rows,
+            # and nobody knows that new snapshots were wanted.
+            self._are_tables_new = True
+            with self.topics.transaction():
+                self._state_place()
+            self._are_tables_new = False
+        self.topics.make(names)
 
     def run(self, *, once: bool) -> None:
         """Run until stopped. `once`: until the log's present end."""
@@ -188,15 +197,14 @@ class _Writer:
                 self._follow(at, is_for_copy=True)
             self.place = replace(self.place, position=max(at, self.place.position))
             for table in tables:
-                was_known = table.name in self.known
+                # Until its snapshot is whole. After a kill, no changes may come behind a part.
+                before = self.known.pop(table.name, [])
                 self._are_tables_new = True
                 self.stale.discard(table.name)
                 # Whatever kept it out before this position is settled.
                 self.left_out.pop(table.name, None)
                 try:
-                    columns = reader.columns(table, ())
-                    self._note_columns(table.name, columns)
-                    self._copy_rows(table, columns, reader, was_known=was_known)
+                    self._copy_rows(table, reader.columns(table, ()), reader, before)
                 except _LEFT_OUT as error:
                     reader.reset()
                     self._leave_out(table.name, str(error))
@@ -216,11 +224,14 @@ class _Writer:
         )
 
     def _copy_rows(
-        self, table: Table, columns: Sequence[Column], reader: MySQLReader, *, was_known: bool
+        self, table: Table, columns: Sequence[Column], reader: MySQLReader, before: list[str]
     ) -> None:
+        """Write all rows. `before`: the columns that the topic had until now."""
         form = self._form(table.name, columns)
         moment = int(time.time() * 1_000_000)
-        position, first = self.place.position, True
+        # Behind the changes of the transaction that ends here, which are in the rows already.
+        end = self.place.position
+        position, first = end._replace(offset=end.offset + 1), True
         batches = _with_last(reader.batches(table, columns))
         rows, is_last = next(batches, (None, True))
         while True:
@@ -239,11 +250,13 @@ class _Writer:
                     rows, is_last = next(batches, (None, True))
                 self.status.rows += sent
                 if rows is None:
-                    if first and was_known:
+                    if first and self.topics.has_messages(table.at_source):
                         # All rows are gone, and no row says so.
                         message = form.emptied(Origin(position, 0, moment))
                         self.topics.send(table.at_source, [message])
-                    self._state_place()
+                    self.known[table.name] = before
+                    self._note_columns(table.name, columns)
+                self._state_place()
             if rows is None:
                 self._are_tables_new = False
                 return
@@ -292,16 +305,16 @@ class _Writer:
             if piece is not None:
                 self._flush(piece)
                 is_between = piece.place is not None
-            if not is_between or is_for_copy:
+            if not is_between:
                 continue
-            if self.stale:
+            if self.stale and not is_for_copy:
                 return
             if time.monotonic() - ticked >= _TICK_SECONDS:
                 ticked = time.monotonic()
                 self.status.problem, self.is_well = None, True
                 self._report()
                 if self.stopped.is_set():
-                    return
+                    raise Finished
 
     def _columns_for(self, definition: TableMap) -> Sequence[Column] | None:
         """Return the columns in which to decode a table's rows. None: they are not wanted."""
@@ -336,9 +349,8 @@ class _Writer:
             self._are_tables_new = True
 
     def _note_columns(self, name: str, columns: Sequence[Column]) -> None:
-        known = self.known.get(name, [])
-        new = [column.name for column in columns if column.name not in known]
-        if new or name not in self.known:
+        known = self.known[name]
+        if new := [column.name for column in columns if column.name not in known]:
             self.known[name] = [*known, *new]
             self._are_tables_new = True
 
@@ -383,7 +395,7 @@ class _Writer:
             moment = run.committed_at or 0
             origins += [Origin(run.position, first + n, moment) for n in range(run.changes)]
             self._last[table.name] = run.position, first + run.changes - 1
-        rejected = [(_OPERATIONS[operation], row) for operation, row in piece.rejected]
+        rejected = [(LETTERS[operation], row) for operation, row in piece.rejected]
         self._send_unfit(table, rejected)
         form = self._form(table.name, piece.columns)
         messages = form.changes(piece.rows, piece.operations, origins)
@@ -484,7 +496,7 @@ class _Writer:
 
     def _epoch(self) -> int:
         """Return the epoch of the server that answers now, see `Position`."""
-        return self.place.position.epoch + (self._state().server != self.place.server)
+        return epoch_of_state(self.source, self._state(), self.place)
 
 
 def _with_last(batches: Iterator[Batch]) -> Iterator[tuple[Batch, bool]]:

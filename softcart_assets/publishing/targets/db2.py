@@ -552,13 +552,13 @@ class Server(target.Server):
         view = relation.table.upper()
         views = (view, self._schema, f"{self._schema}_READERS")
         where = "V.TABNAME = ? AND V.TABSCHEMA IN (?, ?)"
-        there = self._ask(
-            f"SELECT V.TABSCHEMA, V.COLNAME, V.REMARKS FROM SYSCAT.COLUMNS V WHERE {where}"
-            f" UNION ALL SELECT V.TABSCHEMA, '', V.REMARKS FROM SYSCAT.TABLES V WHERE {where}",
-            *views,
-            *views,
-        )
         try:
+            there = self._ask(
+                f"SELECT V.TABSCHEMA, V.COLNAME, V.REMARKS FROM SYSCAT.COLUMNS V WHERE {where}"
+                f" UNION ALL SELECT V.TABSCHEMA, '', V.REMARKS FROM SYSCAT.TABLES V WHERE {where}",
+                *views,
+                *views,
+            )
             for schema, column, text in there:
                 if column not in wanted or wanted[column] == text:
                     continue

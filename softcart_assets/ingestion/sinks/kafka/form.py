@@ -20,7 +20,8 @@ from softcart_assets.ingestion.changes import DELETE, INSERT, UPDATE, Changes
 from softcart_assets.ingestion.position import Position
 from softcart_assets.ingestion.types import Column, Kind
 
-_LETTERS = {DELETE: "d", INSERT: "c", UPDATE: "u"}
+LETTERS = {DELETE: "d", INSERT: "c", UPDATE: "u"}
+"""What Debezium calls the operations."""
 _DECIMAL = "org.apache.kafka.connect.data.Decimal"
 _NULL = "null"
 _TYPES: Mapping[Kind, Mapping[str, Any]] = {
@@ -77,7 +78,7 @@ class Form:
         told = [text.replace("%", "%%") for text in map(json.dumps, (logical, database, table))]
         self._source = (
             f'"source":{{"version":"softcart","connector":"mysql","name":{told[0]},"ts_ms":%d,'
-            f'"snapshot":"%s","db":{told[1]},"sequence":null,"ts_us":%d,"ts_ns":%d000,'
+            f'"snapshot":"%s","db":{told[1]},"sequence":null,"ts_us":%d,"ts_ns":%d,'
             f'"table":{told[2]},"server_id":0,"gtid":null,"file":%s,"pos":%d,"row":%d,'
             '"thread":null,"query":null}'
         )
@@ -95,7 +96,7 @@ class Form:
             if operation == DELETE:
                 old = old if was[number] else after[number]
             new = _NULL if operation == DELETE else after[number]
-            yield Message(keys[number], self._value(_LETTERS[operation], old, new, origins[number]))
+            yield Message(keys[number], self._value(LETTERS[operation], old, new, origins[number]))
             if operation == DELETE and keys[number] is not None:
                 yield Message(keys[number], None)
 
@@ -117,12 +118,13 @@ class Form:
         return [self._key_start + text.encode() + b"}" for text in texts]
 
     def _value(self, operation: str, before: str, after: str, origin: Origin) -> bytes:
-        (position, row, micro, snapshot), milli = origin, origin.moment // 1000
+        position, row, micro, snapshot = origin
+        milli, nano = micro // 1000, micro * 1000
         file = encode_basestring(position.file)
-        source = self._source % (milli, snapshot, micro, micro, file, position.offset, row)
+        source = self._source % (milli, snapshot, micro, nano, file, position.offset, row)
         text = (
             f'{{"before":{before},"after":{after},{source},"transaction":null,"op":"{operation}",'
-            f'"ts_ms":{milli},"ts_us":{micro},"ts_ns":{micro}000}}}}'
+            f'"ts_ms":{milli},"ts_us":{micro},"ts_ns":{nano}}}}}'
         )
         return self._start + text.encode()
 

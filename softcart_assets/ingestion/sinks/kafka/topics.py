@@ -45,6 +45,7 @@ _FENCED = {
 _DENIED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
     KafkaError.SASL_AUTHENTICATION_FAILED,
     KafkaError._AUTHENTICATION,
@@ -111,14 +112,18 @@ class Topics:
         found = tables or {"tables": {}, "stale": []}
         return Stored(Place(position, place["gtid"], place["server"]), **found)
 
-    def make(self, tables: Iterable[str]) -> set[str]:
-        """Make the topics that are missing. Returns the tables whose topics they are."""
-        names = {self.topic(table): table for table in tables}
+    def missing(self, tables: Iterable[str]) -> set[str]:
+        """Return those of some tables that have no topic."""
         with self._explained():
-            made = self._make({name: (self._partitions, {}) for name in names})
-        return {names[name] for name in made}
+            known = self._admin.list_topics(timeout=_ANSWER_SECONDS).topics
+        return {table for table in tables if self.topic(table) not in known}
 
-    def _make(self, wanted: Mapping[str, tuple[int, dict[str, str]]]) -> set[str]:
+    def make(self, tables: Iterable[str]) -> None:
+        """Make the topics of tables, unless they are there."""
+        with self._explained():
+            self._make({self.topic(table): (self._partitions, {}) for table in tables})
+
+    def _make(self, wanted: Mapping[str, tuple[int, dict[str, str]]]) -> None:
         known = self._admin.list_topics(timeout=_ANSWER_SECONDS).topics
         new = [
             # Kept for as long as the broker says, and never compacted: a deletion could be gone.
@@ -126,21 +131,26 @@ class Topics:
             for name, (count, config) in wanted.items()
             if name not in known
         ]
-        made = set()
-        for name, answer in (self._admin.create_topics(new) if new else {}).items():
+        for answer in (self._admin.create_topics(new) if new else {}).values():
             try:
                 answer.result(_ANSWER_SECONDS)
-                made.add(name)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
-        return made
 
-    def _last(self, partition: int) -> Any:
-        """Return the last value in a partition of the topic of positions.
+    def has_messages(self, table: str) -> bool:
+        """Return whether the topic of a table has ever had a message."""
+        topic = self.topic(table)
+        with self._explained(), self._consumer() as consumer:
+            parts = consumer.list_topics(topic, _ANSWER_SECONDS).topics[topic].partitions
+            ends = (
+                consumer.get_watermark_offsets(TopicPartition(topic, each), timeout=_ANSWER_SECONDS)
+                for each in parts
+            )
+            return any(end for _, end in ends)
 
-        Others do not write there, so it is near the end.
-        """
+    @contextmanager
+    def _consumer(self) -> Iterator[Consumer]:
         consumer = Consumer(
             {
                 **self.connection.settings(),
@@ -151,6 +161,16 @@ class Topics:
             }
         )
         try:
+            yield consumer
+        finally:
+            consumer.close()
+
+    def _last(self, partition: int) -> Any:
+        """Return the last value in a partition of the topic of positions.
+
+        Others do not write there, so it is near the end.
+        """
+        with self._consumer() as consumer:
             part = TopicPartition(self.positions, partition)
             low, high = consumer.get_watermark_offsets(part, timeout=_ANSWER_SECONDS)
             step, found = _STEP, None
@@ -163,8 +183,6 @@ class Topics:
                     break
                 step *= _FURTHER
             return None if found is None else json.loads(found)
-        finally:
-            consumer.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -254,8 +272,9 @@ class Topics:
                     "start again."
                 ) from None
             raise TargetFailed(
-                f"{about}: Kafka failed ({error.str()}). Nothing of this transaction was "
-                f"committed. If it persists, check {prefix}_BOOTSTRAP_SERVERS."
+                # Whether the last transaction came through, only the topic of positions tells.
+                f"{about}: Kafka failed ({error.str()}). A new attempt goes on behind the last "
+                f"transaction that Kafka has. If it persists, check {prefix}_BOOTSTRAP_SERVERS."
             ) from None
 
 

@@ -73,7 +73,9 @@ class Waiting:
         rows = pa.Table.from_batches([piece.rows]).append_column(_OPERATION, piece.operations)
         with pa.ipc.new_stream(self._file, rows.schema) as stream:
             stream.write_table(rows, max_chunksize=_ROWS)
-        self.piece = replace(piece, rows=piece.rows.slice(0, 0))
+        # A slice would keep all of them in memory.
+        none = pa.RecordBatch.from_pylist([], schema=piece.rows.schema)
+        self.piece = replace(piece, rows=none, operations=pa.array([], pa.int8()))
 
     def read(self, place: Place, committed_at: int | None) -> Iterator[Piece]:
         """Yield the changes in parts. An open transaction has ended at `place` meanwhile."""
