@@ -20,6 +20,7 @@ from psycopg import sql
 
 from softcart_assets.assembly import Lines
 from softcart_assets.lines.model import Line, Source
+from softcart_assets.privacy.find import tables_of
 from softcart_assets.privacy.made import Lineage, Tracing
 from softcart_assets.privacy.person import Person
 
@@ -55,13 +56,24 @@ _COMPUTED_KEPT = "Replaced by each computation. It is gone after the first one w
 def parts(
     session: psycopg.Connection, lines: Lines, person: Person, lineage: Lineage
 ) -> Iterator[Part]:
-    """What there is about the person, table by table."""
+    """What there is about the person, table by table.
+
+    Raises `ExportRefused` if nobody knows whether a computed table has rows of the person.
+    """
     for line in lines:
         for source in line.sources:
             yield from _of_source(line, source, person)
-    for (schema, table), made in sorted(Tracing(lines, lineage).made().items()):
-        columns = _columns(session, schema, table) if schema in _COMPUTED else []
-        if condition := person.matching(made.found_by, columns):
+    known, unknown = Tracing(lines, lineage).made(), []
+    for schema, table in tables_of(session, _COMPUTED):
+        columns = _columns(session, schema, table)
+        if not (made := known.get((schema, table))):
+            unknown.append(
+                f"{schema}.{table}: No build has recorded where its columns come from. Materialise "
+                "it."
+            )
+        elif wrong := made.wrong(columns):
+            unknown.append(f"{schema}.{table}: {wrong}")
+        elif condition := person.matching(made.found_by, columns):
             yield Part(
                 f"{schema}.{table}",
                 "computed by SoftCart",
@@ -70,6 +82,10 @@ def parts(
                 dict.fromkeys(columns, ""),
                 _query(schema, table, columns, condition),
             )
+    if unknown:
+        raise ExportRefused(
+            "Nothing was written, as rows of the person may be missing.\n" + "\n".join(unknown)
+        )
 
 
 def _of_source(line: Line, source: Source, person: Person) -> Iterator[Part]:
@@ -111,9 +127,11 @@ def export(
 ) -> dict[str, int]:
     """Write `person.json` and one CSV file per table. Returns the rows by table.
 
-    Only the user of this process may read the files. Raises `ExportRefused` if the folder has
-    anything in it.
+    Only the user of this process may read the files. Raises `ExportRefused`, and writes nothing,
+    if the folder has anything in it or a table may have more about the person.
     """
+    # All of them first: what is refused leaves no half folder.
+    found = list(parts(session, lines, person, lineage))
     if folder.exists() and any(folder.iterdir()):
         raise ExportRefused(f"{folder} is not empty. Name a new folder, so that nothing is mixed.")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -125,7 +143,7 @@ def export(
         }
         file.write(json.dumps(about, ensure_ascii=False, indent=2).removesuffix("\n}"))
         file.write(',\n  "tables": [')
-        for part in parts(session, lines, person, lineage):
+        for part in found:
             if rows := _write_part(session, part, folder, file, is_first=not written):
                 written[part.name] = rows
         file.write("\n  ]\n}\n")

@@ -22,9 +22,9 @@ from softcart_assets.ingestion.connectors import connector
 from softcart_assets.ingestion.quarantine import QuarantinedRow, list_quarantine
 from softcart_assets.lake import LakeTable, committed_files, lake_table
 from softcart_assets.lines.model import Source, Table
-from softcart_assets.privacy.handles import EMAIL, PHONE, personal
+from softcart_assets.privacy.handles import EMAIL, PHONE, personal, undecided
 from softcart_assets.privacy.made import Lineage, Made, Relation, Tracing
-from softcart_assets.privacy.parquet import count_rows, files_below, is_whole
+from softcart_assets.privacy.parquet import Undecided, count_rows, files_below, is_whole
 from softcart_assets.privacy.person import Person, email_form, phone_form
 from softcart_assets.privacy.places import Places
 from softcart_assets.serving import desk
@@ -256,9 +256,8 @@ class Search:
         for line in self._lines:
             by_month: dict[str, set[str]] = {}
             for job in line.jobs:
-                made = self._made.get(("aggregates", job.name))
-                if not made:
-                    continue
+                if not (made := self._made.get(("aggregates", job.name))):
+                    continue  # its table in the warehouse says so
                 for column, leads_to in made.found_by.items():
                     by_month.setdefault(column, set()).update(leads_to)
                 yield self._aggregate("aggregates", job.name, made.found_by)
@@ -270,7 +269,10 @@ class Search:
 
     def _aggregate(self, database: str, name: str, found_by: Mapping[str, Collection[str]]) -> Held:
         table = LakeTable(self._places.lake_uri, database, name)
-        rows = self._in_files(table.store, self._files_of(table), found_by)
+        try:
+            rows = self._in_files(table.store, self._files_of(table), found_by)
+        except Undecided as error:
+            return Held("lake", table.full_name, None, note=str(error), is_unknown=True)
         return Held("lake", table.full_name, rows)
 
     def _files_of(self, table: LakeTable) -> list[str]:
@@ -345,15 +347,18 @@ class Search:
         return bool(row and row[0])
 
     def _in_staging(self) -> Iterator[Held]:
-        for schema, table in _tables(self._session, _MADE_IN_STAGING):
+        for schema, table in tables_of(self._session, _MADE_IN_STAGING):
             yield from self._of_made(schema, table, (schema, table), self._session)
         changes = "publication_changes"
-        for schema, table in _tables(self._session, (changes,)):
+        for schema, table in tables_of(self._session, (changes,)):
             made = self._made.get(("production", table))
             columns = _columns(self._session, schema, table)
+            name = sql.Identifier(schema, table)
+            if made and undecided(made.found_by, columns):
+                note = made.wrong(columns)
+                yield Held("publication", f"{schema}.{table}", None, note=note, is_unknown=True)
             # The notes have nothing but keys. The key of a dimension is a hash.
-            if made and (condition := self._person.matching(made.found_by, columns)):
-                name = sql.Identifier(schema, table)
+            elif made and (condition := self._person.matching(made.found_by, columns)):
                 yield Held("publication", f"{schema}.{table}", self._count(name, condition))
 
     def _of_made(
@@ -367,11 +372,11 @@ class Search:
             yield Held(layer, store, None, note=note, is_unknown=True)
             return
         columns = _columns(session, schema, table)
+        if wrong := made.wrong(columns):
+            yield Held(layer, store, None, note=wrong, is_unknown=True)
+            return
         condition = self._person.matching(made.found_by, columns)
         mentions = self._person.matching(made.mentions, columns)
-        if condition is None and made.personal:
-            yield Held(layer, store, None, note=_without_way(made), is_unknown=True)
-            return
         name = sql.Identifier(schema, table)
         yield Held(
             layer,
@@ -382,7 +387,7 @@ class Search:
 
     def _in_production(self) -> Iterator[Held]:
         with self._places.production.connect() as session:
-            for schema, table in _tables(session, like="production_slot_%"):
+            for schema, table in tables_of(session, like="production_slot_%"):
                 yield from self._of_made(schema, table, ("production", table), session)
         for target in self._places.targets:
             yield Held("target", target, None, note="It has what the slots of production have.")
@@ -400,8 +405,14 @@ class Search:
                 note = "No run has recorded where its columns come from. Materialise it."
                 yield Held("extracts", f"{name}.parquet", None, note=note, is_unknown=True)
             elif made.found_by:  # without a key, it has figures about many
-                rows = count_rows(local, path, made.found_by, self._person.values)
-                yield Held("extracts", f"{name}.parquet, {name}.csv", rows)
+                try:
+                    rows = count_rows(local, path, made.found_by, self._person.values)
+                except Undecided as error:
+                    yield Held(
+                        "extracts", f"{name}.parquet", None, note=str(error), is_unknown=True
+                    )
+                else:
+                    yield Held("extracts", f"{name}.parquet, {name}.csv", rows)
 
     # What the platform notes about its own work.
 
@@ -426,12 +437,7 @@ class Search:
         yield Held("dagster", "event_logs", int(row[0]) if row else 0)
 
 
-def _without_way(made: Made) -> str:
-    origins = sorted(set().union(*made.personal.values()))
-    return f"Nobody can be found in it, and it has values of {', '.join(origins)}."
-
-
-def _tables(
+def tables_of(
     session: psycopg.Connection, schemas: Iterable[str] = (), *, like: str = ""
 ) -> list[Relation]:
     """The tables of schemas. Those of the platform's own bookkeeping begin with `_`."""

@@ -11,16 +11,33 @@ person, whatever their names. There are four kinds:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from softcart_assets.lines.model import CONTACTS, CUSTOMER, Line, Privacy, Source, Table
 
 EMAIL, PHONE, DIGEST = CONTACTS
+LINE = "line_of_business"
+"""The column that says of which line a customer is, in tables with customers of several lines."""
 
 
 def customer_of(line: str) -> str:
     """The handle of the customers of a line."""
     return f"{CUSTOMER} {line}"
+
+
+def undecided(found_by: Mapping[str, Collection[str]], columns: Collection[str]) -> list[str]:
+    """The columns with customers of several lines, in a table that does not say of which.
+
+    Two lines may give different customers the same number. `found_by`: columns with their handles.
+    `columns`: those of the table.
+    """
+    if LINE in columns:
+        return []
+    return sorted(
+        column
+        for column in found_by.keys() & set(columns)
+        if sum(each.startswith(f"{CUSTOMER} ") for each in found_by[column]) > 1
+    )
 
 
 class Handles:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from softcart_assets.ingestion.connectors import connector
 from softcart_assets.lines.model import Line, Privacy
-from softcart_assets.privacy.handles import Handles
+from softcart_assets.privacy.handles import LINE, Handles, undecided
 from softcart_assets.publishing.personal import OF_VERSIONS
 
 Relation = tuple[str, str]
@@ -44,6 +44,26 @@ class Made:
     def found_by(self) -> Mapping[str, set[str]]:
         """The columns by which the rows of a person are found."""
         return self.rows or self.keys
+
+    def wrong(self, columns: Collection[str] | None = None) -> str:
+        """Why nobody can be found for sure in the table, and what to do. Empty: everybody can be.
+
+        `columns`: those that it has now. None: those that the last build recorded.
+        """
+        columns = self.columns if columns is None else columns
+        if several := undecided({**self.mentions, **self.found_by}, columns):
+            return (
+                f"{', '.join(several)} has customers of several lines, and no column tells of "
+                f"which. Add {LINE}."
+            )
+        if self.personal and not self.found_by.keys() & set(columns):
+            origins = sorted(set().union(*self.personal.values()))
+            return (
+                f"{', '.join(sorted(self.personal))} have values of {', '.join(origins)}, and no "
+                "column tells whose they are. Add the key of the source, with a name that ends in "
+                "_id. Or say in `not_pii` of its Published why they are not personal."
+            )
+        return ""
 
 
 class Tracing:

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from softcart_assets.lake import source_names
-from softcart_assets.lines.model import CONTACTS
-from softcart_assets.privacy.handles import EMAIL, PHONE
+from softcart_assets.lines.model import CONTACTS, CUSTOMER
+from softcart_assets.privacy.handles import EMAIL, LINE, PHONE, undecided
 from softcart_assets.privacy.person import email_form, phone_form
 
 _BATCH_ROWS = 50_000
@@ -19,6 +19,10 @@ _FORMS: Mapping[str, Callable[[str], str]] = {EMAIL: email_form, PHONE: phone_fo
 
 Values = Callable[[str], Sequence[str]]
 """The values of a person that a handle leads to."""
+
+
+class Undecided(RuntimeError):
+    """A file has customers of several lines, and does not say of which. The message names it."""
 
 
 def files_below(store: fs.FileSystem, folder: str) -> list[str]:
@@ -44,6 +48,7 @@ def count_rows(
     """The rows of a person in a file.
 
     `found_by`: the columns by which they are found, with their handles, as in `Person.matching`.
+    Raises `Undecided`.
     """
     with store.open_input_file(path) as opened:
         file = pq.ParquetFile(opened)
@@ -52,15 +57,29 @@ def count_rows(
         # A file may have no column of its own, and still rows of another layout.
         if not handles:
             return 0
-        columns = sorted(handles)
+        if several := undecided(found_by, names):
+            raise Undecided(
+                f"{path}: {', '.join(several)} has customers of several lines, and no column tells "
+                f"of which. Add {LINE}."
+            )
+        line = names.get(LINE)
+        columns = sorted({*handles, *([line] if line else [])})
         batches = file.iter_batches(_BATCH_ROWS, columns=columns)
-        return sum(int(pc.sum(_matching(batch, handles, values)).as_py() or 0) for batch in batches)
+        return sum(
+            int(pc.sum(_matching(batch, handles, values, line)).as_py() or 0) for batch in batches
+        )
 
 
 def _matching(
-    batch: pa.RecordBatch, handles: Mapping[str, Collection[str]], values: Values
+    batch: pa.RecordBatch,
+    handles: Mapping[str, Collection[str]],
+    values: Values,
+    line: str | None,
 ) -> pa.Array:
-    """Which rows are the person's. A contact decides only where nobody is named."""
+    """Which rows are the person's. A contact decides only where nobody is named.
+
+    `line`: the column that says of which line a customer is, if there is one.
+    """
     found = nobody = None
     for column, told in handles.items():
         array = batch.column(column)
@@ -69,6 +88,10 @@ def _matching(
             each = pc.is_in(
                 array.cast(pa.string()), value_set=pa.array(list(values(handle)), pa.string())
             )
+            if line and handle.startswith(CUSTOMER) and len(told) > 1:
+                lines = batch.column(line).cast(pa.string())
+                is_line = pc.equal(lines, handle.removeprefix(f"{CUSTOMER} "))
+                each = pc.and_(each, pc.fill_null(is_line, fill_value=False))
             found = each if found is None else pc.or_(found, each)
         if named:
             is_null = pc.is_null(array)

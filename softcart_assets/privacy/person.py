@@ -15,13 +15,20 @@ import psycopg
 from psycopg import sql
 
 from softcart_assets.lines.model import CONTACTS, CUSTOMER, Line, Source, Table
-from softcart_assets.privacy.handles import DIGEST, EMAIL, PHONE, Handles, customer_of
+from softcart_assets.privacy.handles import (
+    DIGEST,
+    EMAIL,
+    LINE,
+    PHONE,
+    Handles,
+    customer_of,
+    undecided,
+)
 
 Customer = tuple[str, str]
 """A line of business, and the number of a customer of it as text."""
 
 _SHORTEST_NUMBER = 7
-_LINE = "line_of_business"
 _FORMS = {
     EMAIL: "lower(trim({}))",
     # As identities compares numbers: the same one may be written with the calling code or without.
@@ -130,8 +137,10 @@ class Person:
         """The rows of the person in a relation with these columns, as SQL.
 
         `found_by`: columns that tell whose a row is, with their handles. A contact decides only in
-        a row that names no customer and nobody's key.
+        a row that names no customer and nobody's key. None: nobody can be found for sure.
         """
+        if undecided(found_by, columns):
+            return None
         named: list[sql.Composable] = []
         names: list[sql.Composable] = []
         contacts: list[sql.Composable] = []
@@ -142,9 +151,9 @@ class Person:
                     contacts.append(self._equals(column, handle))
                     continue
                 each = self._equals(column, handle)
-                if handle.startswith(CUSTOMER) and len(handles) > 1 and _LINE in columns:
+                if handle.startswith(CUSTOMER) and len(handles) > 1 and LINE in columns:
                     line = sql.Literal(handle.removeprefix(f"{CUSTOMER} "))
-                    each = sql.SQL("({} = {} AND {})").format(sql.Identifier(_LINE), line, each)
+                    each = sql.SQL("({} = {} AND {})").format(sql.Identifier(LINE), line, each)
                 named.append(each)
                 is_null = sql.SQL("{} IS NULL").format(sql.Identifier(column))
                 if is_null not in names:

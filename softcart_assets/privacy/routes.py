@@ -83,11 +83,5 @@ def problems(lines: Lines, lineage: Lineage, views: Collection[Relation] = ()) -
     for (schema, name), made in sorted(Tracing(lines, lineage).made().items()):
         if schema in skipped or (schema, name) in views:
             continue
-        if made.personal and not made.found_by:
-            origins = sorted(set().union(*made.personal.values()))
-            yield (
-                f"{schema}.{name}: {', '.join(sorted(made.personal))} have values of "
-                f"{', '.join(origins)}, and no column tells whose they are. Add the key of the "
-                "source, with a name that ends in _id. Or say in `not_pii` of its Published why "
-                "they are not personal."
-            )
+        if wrong := made.wrong():
+            yield f"{schema}.{name}: {wrong}"

@@ -264,7 +264,22 @@ def test_a_person_is_found_in_every_store_and_exported(places, tmp_path):
     lost = {**LINEAGE, ("warehouse", "fct_buys"): {"buy_count": [ID]}}
     _, held = found(places, lost, customer=("store", "1"))
     (note,) = (each.note for each in held if each.is_unknown and each.layer == "warehouse")
-    assert note == "Nobody can be found in it, and it has values of till.buys.buyer."
+    assert note.startswith("buy_count have values of till.buys.buyer, and no column tells whose")
+    # Customers of both lines, and nothing says of which.
+    both = {"buyer_id": [("lake_till", "buys", "buyer"), ("lake_net", "calls", "caller")]}
+    mixed: Lineage = {**LINEAGE, ("aggregates", "agg_buys"): both}
+    person, held = found(places, mixed, customer=("store", "1"))
+    (note,) = (each.note for each in held if each.is_unknown)
+    assert "buyer_id has customers of several lines" in note
+    # The export would lack rows that may be hers.
+    refused: dict[str, Lineage] = {"No build has recorded": {}, "several lines": mixed}
+    for told, lineage in refused.items():
+        with (
+            places.staging.connect() as session,
+            pytest.raises(ExportRefused, match=f"aggregates.agg_buys: .*{told}"),
+        ):
+            export(session, LINES, person, lineage, tmp_path / "refused")
+        assert not (tmp_path / "refused").exists()
 
 
 def test_without_identities_a_customer_is_a_person_alone(places):

@@ -45,6 +45,15 @@ INN = Line(
     (Source("inn", "mysql", "The desk.", (GUESTS, STAYS, BILLS)),),
     published=(Published("fct_counted", not_pii={"diet": "It is a group of many."}),),
 )
+BATHERS = Table(
+    "bathers",
+    "One row per bather.",
+    ("id",),
+    "snapshot",
+    (Column("id", NONE), Column("ill", SENSITIVE)),
+    person={"id": "customer"},
+)
+SPA = Line("spa", "A spa.", "team:spa", (Source("spa", "mysql", "The baths.", (BATHERS,)),))
 LINEAGE: Lineage = {
     ("staging", "stg_stays"): {
         "stay_id": [("raw_inn", "stays", "id")],
@@ -168,6 +177,21 @@ def test_what_is_declared_not_to_be_personal_needs_no_way() -> None:
 def test_figures_for_people_need_no_way() -> None:
     lineage = {("extracts", "ext_diets"): {"diets": [("raw_inn", "stays", "diet")]}}
     assert list(problems(inn(), lineage)) == []
+
+
+def test_customers_of_several_lines_without_the_line_are_found() -> None:
+    guest, bather = ("raw_inn", "guests", "id"), ("raw_spa", "bathers", "id")
+    lines = assemble([INN, SPA])
+    # Guest 7 and bather 7 are two people. That no column is personal makes no difference.
+    (told,) = problems(lines, {("aggregates", "agg_visits"): {"customer_id": [guest, bather]}})
+    assert told == (
+        "aggregates.agg_visits: customer_id has customers of several lines, and no column tells of "
+        "which. Add line_of_business."
+    )
+    with_line = {"customer_id": [guest, bather], "line_of_business": []}
+    of_one = {"customer_id": [guest], "bath_count": [bather]}
+    for columns in (with_line, of_one):
+        assert list(problems(lines, {("aggregates", "agg_visits"): columns})) == []
 
 
 def test_a_field_of_a_document_is_found_by_its_name() -> None:
