@@ -198,10 +198,12 @@ def build_session(
     except Exception as error:
         if conf["spark.master"].startswith("local"):
             raise
+        # Java has the text of its errors.
+        why = first_line(error)
         private.end_java(wait=False)
         raise ServerUnreachable(
-            f"Spark on {conf['spark.master']} gives no session: {first_line(error)}. Check that "
-            f"the cluster runs, and {MASTER}."
+            f"Spark on {conf['spark.master']} gives no session: {why}. Check that the cluster "
+            f"runs, and {MASTER}."
         ) from None
     # Not before: Python hands over the settings of a session in Java's command line.
     private.set_hadoop(spark, hadoop_keys(default_lake_uri()))
