@@ -58,7 +58,7 @@ TABLES = {
         "attempts captures file_duplicates files lake_files loads positions quarantine raw_sums "
         "resnapshots snapshot_ranges statements streams table_states"
     ),
-    "ods": "_builds _spark_batches _totals positions",
+    "ods": "_builds _spark_batches _spark_topics _totals positions",
     "aggregates": "_built_from",
     "identities": "_built_with _obeyed changes decisions keys pairs people records",
     "ml": "_built_from",
@@ -75,6 +75,7 @@ ADDED = {
     "ml._built_from",
     "ods._builds",
     "ods._spark_batches",
+    "ods._spark_topics",
     "ods._totals",
     "ods.positions",
     "production_meta.acceptances",
