@@ -22,7 +22,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -283,12 +282,4 @@ def run(scale: float) -> None:
             f"| {statistics.median(ranked):.0f} "
             f"| {p95:.0f} | {ranked[-1]:.0f} |"
         )
-    lines += [
-        "",
-        f"Measured on {rig.machine()}, on {date.today()} by `python -m benchmarks "
-        f"{' '.join(sys.argv[1:])}`.",
-        "",
-    ]
-    text = "\n".join(lines)
-    (rig.RESULTS / "kafka_sink.md").write_text(text)
-    print(text, flush=True)
+    rig.write_result("kafka_sink", lines)

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -214,15 +214,7 @@ def write_report(measured: dict[str, Measured], minutes: float) -> None:
             f"| {way} | {sum(map(len, found.runs.values()))} | {found.red} | {' | '.join(medians)} "
             f"| {found.cpu_seconds_per_minute:.0f} |"
         )
-    lines += [
-        "",
-        f"Measured on {rig.machine()}, on {date.today()} by `python -m benchmarks "
-        f"{' '.join(sys.argv[1:])}`.",
-        "",
-    ]
-    text = "\n".join(lines)
-    (rig.RESULTS / "live.md").write_text(text)
-    print(text, flush=True)
+    rig.write_result("live", lines)
 
 
 def run(minutes: float) -> None:

@@ -316,13 +316,14 @@ def connection(postgres: PostgresConnection) -> dict[str, Any]:
     }
 
 
-def write_result(name: str, lines: Sequence[str], servers: Servers) -> None:
+def write_result(name: str, lines: Sequence[str], servers: Servers | None = None) -> None:
     """Write and print `results/<name>.md`. It ends with machine, versions, date and command."""
     arguments = " ".join(sys.argv[1:])
+    of_servers = f" with {versions(servers)}," if servers else ""
     footer = [
         "",
-        f"Measured on {machine()}, with {versions(servers)}, on {date.today()} by `python -m "
-        f"benchmarks {arguments}`.",
+        f"Measured on {machine()},{of_servers} on {date.today()} by `python -m benchmarks "
+        f"{arguments}`.",
         "",
     ]
     text = "\n".join([*lines, *footer])
