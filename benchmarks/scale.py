@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -27,7 +26,6 @@ import psutil
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-import pyspark
 
 from benchmarks import publication, rig
 from benchmarks.rig import Servers, cpu_seconds
@@ -35,7 +33,7 @@ from softcart_assets.assembly import LINES
 from softcart_assets.lake import ChangeFile, LakeTable, lake_table, refresh_table
 from softcart_assets.paths import REPOSITORY
 from softcart_assets.stack import Stack
-from softcart_assets.stack.server import free_port
+from softcart_assets.stack.stack import HADOOP, SPARK
 from spark.jobs import JOBS, aggregate_table, write_aggregate
 from spark.session import build_session, stop_session
 
@@ -44,9 +42,7 @@ SMALLEST = 20_000
 FACTORS = 1, 10, 100
 LINES_OF_AN_ORDER = 3
 PRODUCTS, STORES = 1_000, 20
-_HOST = "127.0.0.1"
 _DATE = "2026-01-01"
-_JAVA = "-XX:+UseSerialGC -XX:-DontCompileHugeMethods"
 _INSTANT = pa.timestamp("us", tz="UTC")
 
 # Two years of orders, whatever their number. {step}: microseconds from one to the next.
@@ -154,66 +150,21 @@ def _here(_: Servers) -> AbstractContextManager[Cluster]:
 
 
 @contextmanager
-def _standalone(servers: Servers, executors: int) -> Iterator[Cluster]:
-    """Spark's own master and worker."""
-    home = servers.home / "standalone"
-    spark = Path(pyspark.__file__).parent
-    port = free_port(3)
-    environment = os.environ | {"SPARK_LOCAL_IP": _HOST, "SPARK_HOME": str(spark)}
-    place = ("--host", _HOST)
-    parts = {
-        "master.Master": ("--port", f"{port}", "--webui-port", f"{port + 1}"),
-        "worker.Worker": (
-            *("--webui-port", f"{port + 2}", "--cores", f"{executors}", "--memory", "4g"),
-            *("--work-dir", f"{home}/work", f"spark://{_HOST}:{port}"),
-        ),
-    }
-    home.mkdir(exist_ok=True)
-    started = []
+def _cluster(servers: Servers, extra: str, executors: int) -> Iterator[Cluster]:
+    """A cluster of the stack, with its own settings but for the executors."""
+    stack = Stack(servers.home / extra, sources=(), ignore_environment=True)
     try:
-        for name, more in parts.items():
-            with (home / f"{name}.log").open("w") as log:
-                command = [f"{spark}/bin/spark-class", f"org.apache.spark.deploy.{name}"]
-                started.append(
-                    subprocess.Popen(
-                        [*command, *place, *more], env=environment, stdout=log, stderr=log, cwd=home
-                    )
-                )
+        environment = stack.up(extras=[extra])
         settings = {
             "spark.cores.max": f"{executors}",
-            "spark.executor.cores": "1",
-            "spark.executor.memory": "1g",
-            "spark.executor.extraJavaOptions": _JAVA,
-            "spark.driver.host": _HOST,
-            "spark.driver.bindAddress": _HOST,
-        }
-        yield Cluster(
-            f"spark://{_HOST}:{port}",
-            settings,
-            of=tuple(psutil.Process(each.pid) for each in started),
-        )
-    finally:
-        for each in reversed(started):
-            each.terminate()
-            each.wait()
-        shutil.rmtree(home, ignore_errors=True)
-
-
-@contextmanager
-def _yarn(servers: Servers, executors: int) -> Iterator[Cluster]:
-    """The stack's Hadoop, with its own settings but for the executors."""
-    stack = Stack(servers.home / "hadoop", sources=(), ignore_environment=True)
-    try:
-        environment = stack.up(extras=["hadoop"])
-        settings = {
             "spark.executor.instances": f"{executors}",
             "spark.executor.cores": "1",
         }
         wanted = ("HADOOP_CONF_DIR", "SPARK_CONF_DIR", "PYSPARK_PYTHON")
         yield Cluster(
-            "yarn",
+            environment["SOFTCART_SPARK_MASTER"],
             settings,
-            {name: environment[name] for name in wanted},
+            {name: environment[name] for name in wanted if name in environment},
             tuple(psutil.Process(pid) for pid in stack.pids()),
         )
     finally:
@@ -223,10 +174,10 @@ def _yarn(servers: Servers, executors: int) -> Iterator[Cluster]:
 LOCAL = "local[*]"
 PLACES: dict[str, Callable[[Servers], AbstractContextManager[Cluster]]] = {
     LOCAL: _here,
-    "YARN, 1 executor": partial(_yarn, executors=1),
-    "YARN, 2 executors": partial(_yarn, executors=2),
-    "standalone, 1 executor": partial(_standalone, executors=1),
-    "standalone, 2 executors": partial(_standalone, executors=2),
+    "YARN, 1 executor": partial(_cluster, extra=HADOOP, executors=1),
+    "YARN, 2 executors": partial(_cluster, extra=HADOOP, executors=2),
+    "standalone, 1 executor": partial(_cluster, extra=SPARK, executors=1),
+    "standalone, 2 executors": partial(_cluster, extra=SPARK, executors=2),
 }
 
 
